@@ -1,0 +1,1 @@
+"""Errors, targets, plans, example inputs and what a model remembers."""

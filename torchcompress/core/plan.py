@@ -1,0 +1,62 @@
+"""Plans: plain data that says what a transformation will change."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+from torch import nn
+
+from torchcompress.core.errors import ArtifactError, did_you_mean
+
+_KINDS: dict[str, type["Plan"]] = {}
+
+
+class Plan(ABC):
+    """What a transformation will change, as plain data.
+
+    A plan prints itself as a table, round-trips through JSON, and can be applied to a fresh copy
+    of the architecture that it was made for. A subclass names its `kind`.
+    """
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" in cls.__dict__:
+            _KINDS[cls.kind] = cls
+
+    @abstractmethod
+    def apply(self, model: nn.Module, *, inplace: bool = False) -> nn.Module:
+        """Returns the changed model; `model` itself is changed only where `inplace`."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Returns the plan that `to_json` described."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Returns the plan as a table."""
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Returns a plan of any kind as JSON values, its kind included."""
+    return {"kind": plan.kind, **plan.to_json()}
+
+
+def plan_from_json(data: dict[str, Any]) -> Plan:
+    """Returns the plan that `plan_to_json` described.
+
+    Raises:
+        ArtifactError: A kind that this version does not know.
+    """
+    fields = dict(data)
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise ArtifactError(
+            f"{kind!r} is not a kind of plan", where="plan", hint=did_you_mean(str(kind), _KINDS)
+        )
+    return _KINDS[kind].from_json(fields)
