@@ -1,0 +1,105 @@
+"""Losses of distillation as pure functions on logits.
+
+All compute in float32 at least, whatever the dtype of the logits, and return a scalar whose scale
+does not depend on the batch size or the number of classes.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchcompress.training.loss import cross_entropy
+from torchcompress.training.precision import at_least_float32
+
+_LEAST_NORM = 1e-8
+_LEAST_SPREAD = 1e-6
+
+
+def ce(student: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy against the labels.
+
+    Args:
+        student: Logits (N, C).
+        labels: Class indices (N,), or rows of class weights (N, C).
+        label_smoothing: The share of the target spread over all classes.
+
+    Raises:
+        CompressError: A label out of range (named), or labels of the wrong shape or dtype.
+    """
+    return cross_entropy(student, labels, label_smoothing=label_smoothing)
+
+
+def kd(
+    student: Tensor, teacher: Tensor, *, temperature: float = 4.0, standardize: bool = False
+) -> Tensor:
+    """Knowledge distillation (Hinton et al., 2015): T² KL(teacher || student) of softened outputs.
+
+    Args:
+        student: Logits (N, C).
+        teacher: Logits (N, C).
+        temperature: T, which divides the logits.
+        standardize: Whether each row of logits is first shifted and scaled to mean 0 and standard
+            deviation 1 (Sun et al., 2024), so that the student need not match the teacher's range.
+    """
+    student, teacher = at_least_float32(student), at_least_float32(teacher)
+    if standardize:
+        student, teacher = _standardized(student), _standardized(teacher)
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, 1),
+        F.log_softmax(teacher / temperature, 1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2
+
+
+def dist(
+    student: Tensor, teacher: Tensor, *, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0
+) -> Tensor:
+    """DIST (Huang et al., 2022): keeps the relations in the teacher's outputs, not their values.
+
+    One minus Pearson's correlation of the probabilities, over the classes of each sample (weight
+    `beta`) and over the samples of each class (weight `gamma`), times tau². Samples and classes
+    in which the teacher's probabilities do not vary carry no relation and are left out.
+
+    Args:
+        student: Logits (N, C).
+        teacher: Logits (N, C).
+        beta: Weight of the relation between classes.
+        gamma: Weight of the relation within a class.
+        tau: Temperature, which divides the logits.
+    """
+    p = F.softmax(at_least_float32(student) / tau, 1)
+    q = F.softmax(at_least_float32(teacher) / tau, 1)
+    return tau**2 * (beta * _decorrelation(p, q, 1) + gamma * _decorrelation(p, q, 0))
+
+
+def mean_teacher(logits: list[Tensor]) -> Tensor:
+    """Returns the logits of several teachers' mean probability.
+
+    Args:
+        logits: One tensor (N, C) a teacher, at least one. A single one is returned as it is.
+
+    Returns:
+        Log probabilities (N, C), which are logits too.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    logs = torch.stack([F.log_softmax(at_least_float32(one), 1) for one in logits])
+    return logs.logsumexp(0) - math.log(len(logits))
+
+
+def _standardized(logits: Tensor) -> Tensor:
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+
+
+def _decorrelation(p: Tensor, q: Tensor, dim: int) -> Tensor:
+    """Returns the mean of 1 - Pearson's correlation along `dim`, where `q` varies."""
+    scale = q.norm(dim=dim)
+    p, q = p - p.mean(dim, keepdim=True), q - q.mean(dim, keepdim=True)
+    # Where all values are equal, the difference from their mean is rounding, not spread.
+    varies = q.norm(dim=dim) > (_LEAST_SPREAD * scale).clamp_min(_LEAST_NORM)
+    cosine = (F.normalize(p, dim=dim, eps=_LEAST_NORM) * F.normalize(q, dim=dim)).sum(dim)
+    return ((1 - cosine) * varies).sum() / varies.sum().clamp_min(1)

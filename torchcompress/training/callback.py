@@ -1,0 +1,80 @@
+"""What takes part in a training without the training loop knowing it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from torchcompress.training.config import TrainerConfig
+
+Row = dict[str, float]
+"""One line of the history: numbers by name."""
+
+
+@dataclass
+class Run:
+    """A training under way.
+
+    Args:
+        model: What is trained.
+        optimizer: Its optimizer.
+        config: How it is trained.
+        callbacks: Who takes part, in the order of their calls.
+        epoch: Epochs begun and ended; while one runs, its number counted from 0.
+        step: Position over all epochs, counted from 0.
+        history: One row for each epoch that has ended.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    config: TrainerConfig
+    callbacks: Sequence["Callback"]
+    epoch: int = 0
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+
+    def notify(self, event: str) -> None:
+        """Calls the method `event` of each callback."""
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+
+class Callback:
+    """Takes part in a training: every method may be overridden, and does nothing by itself.
+
+    A callback that keeps state between epochs gives it out by `state_dict`, as tensors, numbers,
+    strings, lists and dicts; a resumed training hands it back after `on_fit_start`.
+    """
+
+    def on_fit_start(self, run: Run) -> None:
+        """The optimizer exists; nothing is trained yet."""
+
+    def on_epoch_start(self, run: Run) -> None:
+        """The model is in train mode; an epoch begins."""
+
+    def on_before_step(self, run: Run) -> None:
+        """Gradients are computed and clipped; the optimizer has not stepped."""
+
+    def on_step_end(self, run: Run) -> None:
+        """The optimizer has stepped."""
+
+    def on_eval_start(self, run: Run) -> None:
+        """The model is about to be evaluated."""
+
+    def on_eval_end(self, run: Run) -> None:
+        """The model has been evaluated, or the evaluation failed."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """The epoch's row stands in the history."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """All epochs are done."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed training needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""

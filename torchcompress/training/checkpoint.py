@@ -1,0 +1,158 @@
+"""Saving a training at the end of an epoch, and going on from there."""
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchcompress.core.errors import ArtifactError, CompressError
+from torchcompress.core.files import replacing
+from torchcompress.core.modules import device_of
+from torchcompress.training.callback import Callback, Run
+
+_FORMAT = 1
+
+
+class Checkpoint(Callback):
+    """Saves the training after each epoch, whole or not at all.
+
+    The file holds the model, the optimizer, the position of the schedule, torch's random states,
+    the history and the state of every callback.
+
+    Args:
+        path: The file, replaced after each epoch.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Saves.
+
+        Raises:
+            CompressError: The file cannot be written; the one before it is intact.
+        """
+        state = {
+            "format": _FORMAT,
+            "config": asdict(run.config),
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "epoch": run.epoch + 1,
+            "step": run.step,
+            "history": run.history,
+            "rng": _random_states(run),
+            "callbacks": [(_name(c), c.state_dict()) for c in run.callbacks],
+        }
+        try:
+            with replacing(self.path) as temporary:
+                torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:
+            raise CompressError(
+                f"the checkpoint could not be written: {error}",
+                where=str(self.path),
+                hint="make room on the disk; the checkpoint of the epoch before is intact",
+            ) from error
+
+
+def resume(path: Path, run: Run) -> None:
+    """Brings a run, whose callbacks have started, to where a checkpoint left it.
+
+    Args:
+        path: The checkpoint.
+        run: A run of the same model, config and callbacks.
+
+    Raises:
+        ArtifactError: The file is missing or damaged, or another training wrote it. The run is
+            then as it was.
+    """
+    state = _read(path)
+    _refuse_other_model(path, state["model"], run.model.state_dict())
+    _refuse_other_config(path, state["config"], asdict(run.config))
+    _refuse_other_parameters(path, state["optimizer"], run.optimizer.state_dict())
+    names = [name for name, _ in state["callbacks"]]
+    if names != [_name(c) for c in run.callbacks]:
+        raise ArtifactError(
+            f"the checkpoint has the callbacks {names}, this training has "
+            f"{[_name(c) for c in run.callbacks]}",
+            where=str(path),
+            hint="give the same callbacks in the same order",
+        )
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    for callback, (_, saved) in zip(run.callbacks, state["callbacks"], strict=True):
+        callback.load_state_dict(saved)
+    run.epoch, run.step, run.history = state["epoch"], state["step"], state["history"]
+    _restore_random_states(run, state["rng"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ArtifactError(
+            "there is no checkpoint to resume from", where=str(path), hint="start with resume=False"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ArtifactError("this is not a sound checkpoint", where=str(path)) from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise ArtifactError("this is not a checkpoint of a training", where=str(path))
+    return state
+
+
+def _refuse_other_model(path: Path, saved: dict[str, Tensor], here: dict[str, Tensor]) -> None:
+    def shape(state: dict[str, Tensor], name: str) -> str:
+        return str(tuple(state[name].shape)) if name in state else "missing"
+
+    names = list(dict.fromkeys([*here, *saved]))
+    odd = [name for name in names if shape(saved, name) != shape(here, name)]
+    if odd:
+        first = odd[0]
+        raise ArtifactError(
+            f"the checkpoint is of another model: {first} is {shape(saved, first)} there and "
+            f"{shape(here, first)} here ({len(odd)} of {len(names)} tensors differ)",
+            where=str(path),
+            hint="resume with the model that the training began with",
+        )
+
+
+def _refuse_other_config(path: Path, saved: dict[str, Any], here: dict[str, Any]) -> None:
+    odd = [name for name in here if saved.get(name) != here[name]]
+    if odd:
+        first = odd[0]
+        raise ArtifactError(
+            f"the checkpoint was made with {first}={saved.get(first)!r}, not {here[first]!r}",
+            where=str(path),
+            hint="resume with the same config, or start with resume=False",
+        )
+
+
+def _refuse_other_parameters(path: Path, saved: dict[str, Any], here: dict[str, Any]) -> None:
+    there, now = (
+        [len(group["params"]) for group in state["param_groups"]] for state in (saved, here)
+    )
+    if there != now:
+        raise ArtifactError(
+            f"the checkpoint trained {sum(there)} parameters, this training {sum(now)}",
+            where=str(path),
+            hint="let the same parameters require gradients",
+        )
+
+
+def _name(callback: Callback) -> str:
+    return type(callback).__name__
+
+
+def _random_states(run: Run) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device_of(run.model).type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device_of(run.model))
+    return states
+
+
+def _restore_random_states(run: Run, states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device_of(run.model).type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device_of(run.model))
