@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from torchcompress.metrics.size import count_params, file_bytes, state_dict_bytes
+
+
+def test_tied_weights_count_once() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    model = nn.Sequential(first, second)
+    assert count_params(model) == 16 + 4 + 4
+    assert state_dict_bytes(model) == 4 * (16 + 4 + 4)
+
+
+def test_buffers_and_dtypes_count_as_bytes() -> None:
+    model = nn.BatchNorm2d(3)
+    assert count_params(model) == 6
+    assert state_dict_bytes(model) == 4 * 4 * 3 + 8
+    assert state_dict_bytes(nn.Linear(2, 3).to(torch.bfloat16)) == 2 * 9
+
+
+class Packed(nn.Module):
+    """Keeps its weights in a buffer, as an int8 model does."""
+
+    parameter_count = 17
+
+
+def test_a_model_that_keeps_weights_in_buffers_says_how_many() -> None:
+    assert count_params(Packed()) == 17
+
+
+def test_the_size_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 123)
+    assert file_bytes(tmp_path / "a") == 123
