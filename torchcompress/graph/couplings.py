@@ -1,0 +1,234 @@
+"""Which labels stand or fall together, and which must stay."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from torchcompress.graph.labels import Vector, varying
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A dimension whose indices are the cells of a grid, because a reshape splits or joins it.
+
+    What is removed must leave a grid: whole slices along one axis. Each axis has labels of its
+    own; `Couplings.resolve` picks the axis along which slices go and freezes the others.
+
+    Attributes:
+        cells: Labels of the cells, one axis for each part of the reshape.
+        axes: Labels of the slices of each axis.
+    """
+
+    cells: np.ndarray
+    axes: tuple[Vector, ...]
+
+
+class Couplings:
+    """A union-find over labels that also knows why some of them are frozen."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = [0]
+        self._reasons: dict[int, str] = {}
+        self._ignored: set[int] = set()
+        self._grids: list[Grid] = []
+        self._known: dict[tuple[object, ...], Grid] = {}
+        self._balances: list[Sequence[Vector]] = []
+
+    def new(self, count: int) -> Vector:
+        """Returns fresh labels."""
+        first = len(self._parent)
+        self._parent.extend(range(first, first + count))
+        return np.arange(first, first + count)
+
+    def find(self, label: int) -> int:
+        """Returns the label that stands for all that are coupled to this one."""
+        parent = self._parent
+        root = label
+        while parent[root] != root:
+            root = parent[root]
+        while parent[label] != root:
+            parent[label], label = root, parent[label]
+        return root
+
+    def roots(self, vector: Iterable[int]) -> Vector:
+        """Returns the representative of each label."""
+        return np.fromiter((self.find(int(label)) for label in vector), np.int64)
+
+    def reason(self, label: int) -> str | None:
+        """Returns why a label is frozen, or None where it may be removed."""
+        return self._reasons.get(self.find(label))
+
+    def ignored(self, label: int) -> bool:
+        """Whether a label belongs to a dimension that is not made of channels."""
+        return label in self._ignored
+
+    def ignore(self, vector: Vector | None, reason: str) -> None:
+        """Freezes a dimension that is not made of channels, such as a kernel's rows."""
+        if vector is not None:
+            self.freeze(vector, reason)
+            self._ignored.update(int(label) for label in vector)
+
+    def freeze(self, vector: Vector | None, reason: str) -> None:
+        """Marks labels that must stay; the first reason is kept."""
+        if vector is not None:
+            for label in set(vector.tolist()) - {0}:
+                self._reasons.setdefault(self.find(label), reason)
+
+    def couple(self, a: Vector | None, b: Vector | None, reason: str) -> None:
+        """Ties two dimensions index by index.
+
+        Where only one of them has a label, that label is frozen: it meets something of fixed size.
+
+        Args:
+            a: Labels of one dimension.
+            b: Labels of the other, of the same length.
+            reason: Why a label that meets no other one is frozen.
+        """
+        if a is b:
+            return
+        if a is None or b is None:
+            self.freeze(a if b is None else b, reason)
+            return
+        for left, right in set(zip(a.tolist(), b.tolist(), strict=True)):
+            if left and right:
+                self._union(left, right)
+            elif left or right:
+                self._reasons.setdefault(self.find(left or right), reason)
+
+    def _union(self, a: int, b: int) -> None:
+        a, b = self.find(a), self.find(b)
+        if a == b:
+            return
+        root, child = min(a, b), max(a, b)
+        self._parent[child] = root
+        if child in self._reasons:
+            self._reasons.setdefault(root, self._reasons.pop(child))
+
+    def split(self, vector: Vector | None, shape: Sequence[int]) -> list[Vector | None]:
+        """Returns the labels of the parts of a dimension that a reshape splits.
+
+        Args:
+            vector: Labels of the dimension.
+            shape: Sizes of its parts.
+        """
+        if vector is None:
+            return [None] * len(shape)
+        cells = vector.reshape(shape)
+        moves = [
+            size > 1 and bool((cells != np.take(cells, [0], axis)).any())
+            for axis, size in enumerate(shape)
+        ]
+        parts: list[Vector | None] = [None] * len(shape)
+        axes = [axis for axis, move in enumerate(moves) if move]
+        if not axes:
+            longest = int(np.argmax(shape))
+            parts[longest] = np.full(shape[longest], vector[0])
+            return parts
+        core = cells[tuple(slice(None) if move else 0 for move in moves)]
+        if len(axes) == 1:
+            parts[axes[0]] = core
+            return parts
+        for axis, labels in zip(axes, self._grid(core).axes, strict=True):
+            parts[axis] = labels
+        return parts
+
+    def join(self, vectors: Sequence[Vector | None], shape: Sequence[int]) -> Vector | None:
+        """Returns the labels of the dimension that a reshape makes of several.
+
+        Args:
+            vectors: Labels of the dimensions.
+            shape: Their sizes.
+        """
+        axes = [axis for axis, vector in enumerate(vectors) if varying(vector) is not None]
+        if not axes:
+            return None
+        sizes = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
+        parts = [vector for axis in axes if (vector := vectors[axis]) is not None]
+        cells = parts[0] if len(parts) == 1 else self._joined(parts).cells
+        return np.broadcast_to(cells.reshape(sizes), shape).reshape(-1)
+
+    def _grid(self, cells: np.ndarray) -> Grid:
+        key = (cells.shape, cells.tobytes())
+        if key not in self._known:
+            axes = tuple(self.new(size) for size in cells.shape)
+            self._remember(Grid(cells, axes), key)
+        return self._known[key]
+
+    def _joined(self, axes: Sequence[Vector]) -> Grid:
+        key = ("join", *(vector.tobytes() for vector in axes))
+        if key not in self._known:
+            shape = tuple(vector.size for vector in axes)
+            cells = self.new(int(np.prod(shape))).reshape(shape)
+            grid = Grid(cells, tuple(axes))
+            self._remember(grid, key)
+            self._known[shape, cells.tobytes()] = grid
+        return self._known[key]
+
+    def _remember(self, grid: Grid, key: tuple[object, ...]) -> None:
+        self._known[key] = grid
+        self._grids.append(grid)
+
+    def balance(self, parts: Sequence[Vector]) -> None:
+        """Asks that equally long parts of a dimension lose equally many indices."""
+        self._balances.append(parts)
+
+    def resolve(self) -> None:
+        """Settles what is still open once the run is over: grids, then balances."""
+        self._resolve_grids()
+        for parts in self._balances:
+            self._resolve_balance(parts)
+
+    def _resolve_grids(self) -> None:
+        """Decides for every grid along which axis slices are removed.
+
+        An axis that an earlier grid has chosen comes first, then the one with most removable
+        slices, so that a grouped convolution loses whole groups or the same offsets of each.
+        """
+        chosen: set[int] = set()
+        for grid in self._grids:
+            alive = [self._alive(grid, axis) for axis in range(grid.cells.ndim)]
+            ranks = [(bool(labels & chosen), len(labels)) for labels in alive]
+            best = ranks.index(max(ranks))
+            for axis, labels in enumerate(grid.axes):
+                if axis == best:
+                    for other in np.moveaxis(grid.cells, axis, 0).reshape(labels.size, -1).T:
+                        self.couple(labels, other, "shares a reshape with an index of fixed size")
+                else:
+                    self.freeze(labels, "a reshape keeps this axis; slices go along the other")
+            chosen = {self.find(label) for label in chosen | set(grid.axes[best].tolist())}
+
+    def _alive(self, grid: Grid, axis: int) -> set[int]:
+        slices = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
+        return {
+            self.find(int(label))
+            for label, cells in zip(grid.axes[axis], slices, strict=True)
+            if self.reason(int(label)) is None
+            and all(cell and self.reason(cell) is None for cell in cells.tolist())
+        }
+
+    def _resolve_balance(self, parts: Sequence[Vector]) -> None:
+        """Couples labels so that each that is left takes equally many indices of every part."""
+        counts: dict[int, np.ndarray] = {}
+        for position, part in enumerate(parts):
+            for root in self.roots(part).tolist():
+                if root and self.reason(root) is None:
+                    counts.setdefault(root, np.zeros(len(parts), np.int64))[position] += 1
+        open_ = {root: count for root, count in counts.items() if count.min() != count.max()}
+        leftover: list[int] = []
+        while open_:
+            root = max(open_, key=lambda r: (int(open_[r].max()), -r))
+            together, total = [root], open_.pop(root)
+            while total.min() != total.max():
+                need = total.max() - total
+                fits = [r for r, c in open_.items() if (c <= need).all()]
+                if not fits:
+                    break
+                best = max(fits, key=lambda r: (int(open_[r].sum()), -r))
+                together.append(best)
+                total = total + open_.pop(best)
+            if total.min() != total.max():
+                leftover += together
+            for other in together[1:]:
+                self._union(root, other)
+        self.freeze(np.array(leftover, np.int64), "has no partner in an equal part of a split")

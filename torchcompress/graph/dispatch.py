@@ -1,0 +1,44 @@
+"""Counting the operations that a model dispatches, alike in every run."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torchcompress.graph.rules import find_rule
+
+
+class CountedRun(TorchDispatchMode):
+    """Sees each ATen operation with its position in the run.
+
+    An operation without a rule is decomposed where it can be, so that two runs over the same path
+    give the same operations the same positions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index = -1
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Runs one operation."""
+        kwargs = kwargs or {}
+        if find_rule(func) is None:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        self.index += 1
+        return self.run(func, args, kwargs)
+
+    @abstractmethod
+    def run(
+        self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Runs operation number `self.index` and returns its result."""

@@ -1,0 +1,114 @@
+"""Multiply-accumulates and parameters, of a model and of each layer."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from torchcompress.core.inputs import Inputs
+from torchcompress.core.modules import named_tensors
+from torchcompress.graph.tracer import Trace, trace
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs in one forward pass.
+
+    Attributes:
+        name: Path of the module.
+        kind: Class of the module.
+        weight_shape: Shape of its weight.
+        output_shape: Shape of its output, of the last call where there are several.
+        params: Parameters that it owns.
+        macs: Multiply-accumulates of all its calls.
+    """
+
+    name: str
+    kind: str
+    weight_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+def count_macs(model: nn.Module, x: Inputs) -> int:
+    """Returns the multiply-accumulates of convolutions and matrix products in one forward pass.
+
+    Args:
+        model: Any model.
+        x: Example inputs; the batch counts.
+    """
+    return trace(model, x).macs
+
+
+def layer_costs(model: nn.Module, x: Inputs) -> list[LayerCost]:
+    """Returns the cost of every layer that has a weight, in the order of their first calls.
+
+    Args:
+        model: Any model.
+        x: Example inputs; the batch counts.
+    """
+    modules, tensors = dict(model.named_modules()), named_tensors(model)
+    costs: dict[str, LayerCost] = {}
+    for event in trace(model, x).contractions:
+        if event.weight is None or event.layer is None:
+            continue
+        module = modules[event.layer]
+        before = costs[event.weight].macs if event.weight in costs else 0
+        costs[event.weight] = LayerCost(
+            name=event.layer,
+            kind=type(module).__name__,
+            weight_shape=tuple(tensors[event.weight].shape),
+            output_shape=event.output_shape,
+            params=sum(p.numel() for p in module.parameters(recurse=False)),
+            macs=before + event.macs,
+        )
+    return list(costs.values())
+
+
+class RemainingCost:
+    """What remains of a traced model's cost once some labels are gone.
+
+    Args:
+        trace: What one run has shown.
+        parameters: Names of the tensors that count as parameters.
+    """
+
+    def __init__(self, trace: Trace, parameters: set[str]) -> None:
+        roots = trace.couplings.roots
+        self._contractions = [
+            (event.factor, [roots(axis) for axis in event.axes]) for event in trace.contractions
+        ]
+        self._tensors = []
+        for name, labels in trace.tensors.items():
+            if name in parameters:
+                self._tensors.append([roots(v) for v in labels.dims if v is not None])
+        self._size = 1 + max(
+            (int(v.max()) for axes in self._tensors for v in axes if v.size), default=0
+        )
+
+    def macs(self, removed: np.ndarray) -> int:
+        """Returns the multiply-accumulates left when the given representative labels are gone."""
+        gone = self._gone(removed)
+        return sum(
+            factor * _product(int((~gone[axis]).sum()) for axis in axes)
+            for factor, axes in self._contractions
+        )
+
+    def params(self, removed: np.ndarray) -> int:
+        """Returns the parameters left when the given representative labels are gone."""
+        gone = self._gone(removed)
+        return sum(_product(int((~gone[axis]).sum()) for axis in axes) for axes in self._tensors)
+
+    def _gone(self, removed: np.ndarray) -> np.ndarray:
+        gone = np.zeros(self._size, bool)
+        gone[removed] = True
+        return gone
+
+
+def _product(sizes: Iterable[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product

@@ -1,0 +1,75 @@
+"""The table of rules: what each ATen operation does to labels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from torchcompress.graph.couplings import Couplings
+from torchcompress.graph.events import Mask
+from torchcompress.graph.labels import Labels, Vector
+
+FIXED = "meets an input or a constant that varies along it"
+
+
+class Context(Protocol):
+    """What a rule may ask of the tracer, and tell it."""
+
+    couplings: Couplings
+
+    def labels(self, tensor: Tensor) -> Labels:
+        """Returns the labels of a tensor."""
+        ...
+
+    def set(self, tensor: Tensor, labels: Labels) -> None:
+        """Labels a result."""
+        ...
+
+    def name(self, tensor: Tensor) -> str | None:
+        """Returns the name of the parameter or buffer that a tensor is or views, or None."""
+        ...
+
+    def contraction(
+        self,
+        weight: str | None,
+        output: Tensor,
+        axes: Sequence[tuple[int, Vector | None]],
+        masks: Sequence[Mask],
+        produced: Vector | None = None,
+        groups: Vector | None = None,
+    ) -> None:
+        """Records a contraction over an iteration space of `(size, labels)` axes."""
+        ...
+
+
+Rule = Callable[[Context, tuple[Any, ...], dict[str, Any], Any], None]
+"""Called after the operation ran with its positional and keyword arguments and its result."""
+
+_RULES: dict[str, Rule] = {}
+
+
+def rule(*operations: str) -> Callable[[Rule], Rule]:
+    """Registers a rule for operations by name, such as `aten.relu`; in-place forms are included."""
+
+    def register(function: Rule) -> Rule:
+        for operation in operations:
+            _RULES[operation] = function
+        return function
+
+    return register
+
+
+def find_rule(operation: torch._ops.OpOverload) -> Rule | None:
+    """Returns the rule of an operation, of its in-place form or of its `out=` form."""
+    name = str(operation.overloadpacket)
+    return _RULES.get(name) or _RULES.get(name.removesuffix("_"))
+
+
+def argument(
+    args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None
+) -> Any:
+    """Returns an operation's argument, however it was passed."""
+    if position < len(args):
+        return args[position]
+    return kwargs.get(name, default)

@@ -1,0 +1,56 @@
+"""Rules for pooling, resizing, reductions over positions and per-channel norms."""
+
+from typing import Any
+
+from torch import Tensor
+
+from torchcompress.graph.labels import Labels
+from torchcompress.graph.rules.registry import FIXED, Context, argument, rule
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def _over_positions(spatial: int) -> Any:
+    def apply(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+        labels = ctx.labels(args[0])
+        for vector in labels.dims[-spatial:]:
+            ctx.couplings.freeze(vector, "is a dimension that pooling or resizing changes")
+        kept = Labels((*labels.dims[:-spatial], *(None for _ in range(spatial))), labels.neutral)
+        for result in out if isinstance(out, tuple) else (out,):
+            ctx.set(result, kept)
+
+    return apply
+
+
+rule("aten.max_pool2d_with_indices", "aten.avg_pool2d", "aten._adaptive_avg_pool2d",
+     "aten.adaptive_avg_pool2d", "aten.adaptive_max_pool2d", "aten.upsample_nearest2d",
+     "aten.upsample_bilinear2d", "aten.upsample_bicubic2d", "aten.reflection_pad2d",
+     "aten.replication_pad2d")(_over_positions(2))  # fmt: skip
+
+
+@rule("aten.mean", "aten.sum", "aten.amax", "aten.amin", "aten.var")
+def reduction(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """Dimensions that are not labelled may be reduced; a labelled one must stay whole."""
+    labels = ctx.labels(args[0])
+    rank = len(labels.dims)
+    named = argument(args, kwargs, 1, "dim")
+    named = [named] if isinstance(named, int) else named
+    reduced = {dim % rank for dim in named} if named else set(range(rank))
+    for dim in reduced:
+        ctx.couplings.freeze(labels.dims[dim], "is reduced over")
+    if out.dim() == rank:
+        ctx.set(out, Labels(tuple(None if d in reduced else v for d, v in enumerate(labels.dims))))
+    else:
+        ctx.set(out, Labels(tuple(v for d, v in enumerate(labels.dims) if d not in reduced)))
+
+
+@rule("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training",
+      "aten._native_batch_norm_legit", "aten.cudnn_batch_norm")  # fmt: skip
+def batch_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """A per-channel norm couples its parameters and buffers to the channels."""
+    labels = ctx.labels(args[0])
+    for tensor in args[1:5]:
+        if isinstance(tensor, Tensor):
+            ctx.couplings.couple(labels.dims[1], ctx.labels(tensor).dims[0], FIXED)
+    ctx.set(out[0], labels)

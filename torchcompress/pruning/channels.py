@@ -1,0 +1,174 @@
+"""Channel pruning: make a plan, or make it and apply it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
+from torchcompress.core.inputs import Inputs
+from torchcompress.core.modules import match_names, named_tensors
+from torchcompress.core.target import Target
+from torchcompress.graph.groups import Group, channel_groups
+from torchcompress.graph.macs import RemainingCost
+from torchcompress.graph.tracer import trace
+from torchcompress.pruning.budget import Budget, Floors
+from torchcompress.pruning.draft import Draft
+from torchcompress.pruning.importance import magnitude
+from torchcompress.pruning.plan import PruningPlan
+from torchcompress.pruning.proof import Trial
+
+SCOPES = ("global", "layer")
+IMPORTANCES = {"magnitude": magnitude}
+QUANTITIES = ("channels", "macs", "params")
+
+
+def prune_channels(
+    model: nn.Module,
+    x: Inputs,
+    target: Target,
+    *,
+    importance: str = "magnitude",
+    scope: str | None = None,
+    exclude: Sequence[str] = (),
+    round_to: int = 8,
+    min_channels: int = 1,
+    prove: bool = True,
+    inplace: bool = False,
+) -> nn.Module:
+    """Returns a model with fewer channels; see `plan_channels` for the arguments.
+
+    Args:
+        model: Any model.
+        x: Example inputs.
+        target: What remains.
+        importance: How channels are ranked.
+        scope: How they are compared.
+        exclude: Globs over layers that keep all their channels.
+        round_to: Channels that remain are a multiple of this.
+        min_channels: Channels that each layer keeps.
+        prove: Run the trial.
+        inplace: Cut `model` itself.
+    """
+    plan = plan_channels(
+        model,
+        x,
+        target,
+        importance=importance,
+        scope=scope,
+        exclude=exclude,
+        round_to=round_to,
+        min_channels=min_channels,
+        prove=prove,
+    )
+    return plan.apply(model, inplace=inplace)
+
+
+def plan_channels(
+    model: nn.Module,
+    x: Inputs,
+    target: Target,
+    *,
+    importance: str = "magnitude",
+    scope: str | None = None,
+    exclude: Sequence[str] = (),
+    round_to: int = 8,
+    min_channels: int = 1,
+    prove: bool = True,
+) -> PruningPlan:
+    """Plans which channels of a model go, and proves that the model works without them.
+
+    One run of the model shows which channels are coupled. The plan meets the target from below
+    and by as little as one removable unit allows. The trial then compares the pruned model with
+    the original whose removed channels are zeroed at every consumer; a group that fails it is
+    frozen with the reason, and the plan is made again without it.
+
+    Args:
+        model: Any model; left as it was.
+        x: Example inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
+        target: What remains: channels, macs or params.
+        importance: `magnitude`, the L2 norm of what goes, over the layer's mean.
+        scope: `global` ranks all channels together, `layer` takes the same fraction of each
+            group; by default `layer` for channels, else `global`.
+        exclude: Globs over module paths; these layers keep all channels that they make.
+        round_to: The channels that a layer keeps are a multiple of this, rounded down; a layer
+            that would keep fewer is not rounded.
+        min_channels: Channels that each layer keeps at least.
+        prove: Run the trial. Without it the plan says "not run".
+
+    Raises:
+        CompressError: An argument out of range, or a glob that matches nothing.
+        TargetUnreachable: The removable part is too small for the target.
+        TraceError: The model fails on `x`.
+        UnsupportedError: Nothing in the model can be pruned.
+    """
+    scope = scope or ("layer" if target.quantity == "channels" else "global")
+    _check(target, importance, scope, round_to, min_channels)
+    names = [name for name, _ in model.named_modules() if name]
+    excluded = set(match_names(exclude, names, "exclude")) if exclude else set()
+    seen = trace(model, x)
+    tensors = named_tensors(model)
+    groups = [_exclude(group, excluded) for group in channel_groups(seen)]
+    cost = RemainingCost(seen, {name for name, _ in model.named_parameters()})
+    scores = IMPORTANCES[importance](groups, tensors)
+    floors = Floors(round_to, min_channels)
+    while True:
+        free = [group for group in groups if group.frozen is None]
+        if not free:
+            raise UnsupportedError(
+                "no channel of the model can be pruned: "
+                + "; ".join(sorted({f"{g.name} {g.frozen}" for g in groups})[:5]),
+                where=type(model).__name__,
+                hint="a model needs two layers in a row whose channels no output or input fixes",
+            )
+        budget = Budget(free, scores, cost, floors, scope)
+        removed = (
+            budget.fraction(target.value) if target.quantity == "channels" else budget.meet(target)
+        )
+        draft = Draft(model, tensors, seen, groups, removed)
+        if not prove:
+            return draft.plan(target, cost)
+        trial = draft.trial(x)
+        if trial.failure is None:
+            return draft.plan(target, cost, trial)
+        groups = _freeze_culprit(draft, x, groups, trial)
+
+
+def _check(target: Target, importance: str, scope: str, round_to: int, min_channels: int) -> None:
+    if target.quantity not in QUANTITIES:
+        raise UnsupportedError(
+            f"channels cannot be pruned to {target}",
+            where="target",
+            hint="give channels, macs or params",
+        )
+    if importance not in IMPORTANCES:
+        hint = did_you_mean(importance, IMPORTANCES)
+        raise CompressError(f"{importance!r} is not an importance", where="importance", hint=hint)
+    if scope not in SCOPES:
+        hint = did_you_mean(scope, SCOPES)
+        raise CompressError(f"{scope!r} is not a scope", where="scope", hint=hint)
+    for name, value in {"round_to": round_to, "min_channels": min_channels}.items():
+        if value < 1:
+            raise CompressError(f"{value} is below 1", where=name)
+
+
+def _exclude(group: Group, excluded: set[str]) -> Group:
+    hit = [layer for layer in group.producers if layer in excluded]
+    return replace(group, frozen=f"{hit[0]} is excluded") if hit and not group.frozen else group
+
+
+def _freeze_culprit(draft: Draft, x: Inputs, groups: list[Group], trial: Trial) -> list[Group]:
+    """Finds by bisection a group whose cut alone makes the trial fail, and freezes it."""
+    names = list(draft.removed)
+    low, high = 0, len(names)
+    failure = trial.failure
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = draft.only(names[:middle]).trial(x)
+        if part.failure is None:
+            low = middle
+        else:
+            high, failure = middle, part.failure
+    reason = f"fails its trial, so the model relies on its size: {failure}"
+    culprit = names[high - 1]
+    return [replace(g, frozen=reason) if g.name == culprit else g for g in groups]

@@ -1,0 +1,136 @@
+"""A cut in the making: from units of groups to slices of tensors."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor, nn
+
+from torchcompress.core.inputs import Inputs
+from torchcompress.core.target import Target
+from torchcompress.graph.groups import Group
+from torchcompress.graph.macs import RemainingCost
+from torchcompress.graph.tracer import Trace
+from torchcompress.pruning.budget import Removed
+from torchcompress.pruning.mends import Remaining, mended
+from torchcompress.pruning.plan import GroupCut, PruningPlan
+from torchcompress.pruning.proof import Trial, try_cut
+from torchcompress.pruning.surgery import Removal, cut
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A cut that is not yet proved.
+
+    Attributes:
+        model: The model to cut.
+        tensors: Its parameters and buffers by name.
+        seen: What its traced run has shown.
+        groups: Its coupled groups.
+        removed: The units that go of each group.
+    """
+
+    model: nn.Module
+    tensors: dict[str, Tensor]
+    seen: Trace
+    groups: list[Group]
+    removed: Removed
+
+    def only(self, names: list[str]) -> Self:
+        """Returns the cut of these groups alone."""
+        return replace(self, removed={name: self.removed[name] for name in names})
+
+    def labels(self) -> np.ndarray:
+        """Returns the representative labels that go."""
+        gone = [g.labels[self.removed[g.name]] for g in self.groups if g.name in self.removed]
+        return np.concatenate(gone) if gone else np.zeros(0, np.int64)
+
+    def trial(self, x: Inputs) -> Trial:
+        """Compares the cut model with the original whose channels are zeroed at every consumer."""
+        removal = self.removal()
+        mends = self.mends(removal)
+        labels = set(self.labels().tolist())
+        return try_cut(self.model, x, self.seen, labels, lambda m: cut(m, removal, mends))
+
+    def removal(self) -> Removal:
+        """Returns the indices that go from each dimension of each tensor."""
+        gone: dict[str, dict[int, set[int]]] = {}
+        for group in self.groups:
+            for (name, dim), indices in group.members.items():
+                if group.name in self.removed:
+                    taken = indices[self.removed[group.name]].ravel().tolist()
+                    gone.setdefault(name, {}).setdefault(dim, set()).update(taken)
+        return {
+            name: {dim: sorted(gone[name][dim]) for dim in sorted(gone[name])}
+            for name in self.tensors
+            if name in gone
+        }
+
+    def mends(self, removal: Removal) -> dict[str, dict[str, Any]]:
+        """Returns the attributes that the cut changes, by module path."""
+        names = {id(tensor): name for name, tensor in self.tensors.items()}
+        groups = self._groups_left()
+        changed = {}
+        for path, module in self.model.named_modules():
+            own = {**module._parameters, **module._buffers}
+            shapes = {}
+            for attribute, tensor in own.items():
+                if tensor is not None:
+                    shape = list(tensor.shape)
+                    for dim, indices in removal.get(names[id(tensor)], {}).items():
+                        shape[dim] -= len(indices)
+                    shapes[attribute] = tuple(shape)
+            cut_here = any(t is not None and names[id(t)] in removal for t in own.values())
+            if cut_here or path in groups:
+                attributes = mended(module, Remaining(shapes, groups.get(path)))
+                if attributes:
+                    changed[path] = attributes
+        return changed
+
+    def _groups_left(self) -> dict[str, int]:
+        roots, gone = self.seen.couplings.roots, self.labels()
+        left = {}
+        for event in self.seen.contractions:
+            if event.groups is not None and event.layer is not None:
+                kept = int((~np.isin(roots(event.groups), gone)).sum())
+                if kept < event.groups.size:
+                    left[event.layer] = kept
+        return left
+
+    def plan(self, target: Target, cost: RemainingCost, trial: Trial | None = None) -> PruningPlan:
+        """Returns the cut as plain data."""
+        nothing, gone = np.zeros(0, np.int64), self.labels()
+        removal = self.removal()
+        cuts = []
+        for group in self.groups:
+            kept = group.units - len(self.removed.get(group.name, ()))
+            cuts.append(
+                GroupCut(
+                    group.name,
+                    tuple(group.layers),
+                    group.units * group.width,
+                    kept * group.width,
+                    group.frozen,
+                )
+            )
+        every = [g.labels for g in self.groups if g.frozen is None]
+        whole = cost.params(nothing)
+        alive = trial.alive if trial else frozenset[int]()
+        untested = [
+            g.name
+            for g in self.groups
+            if trial and g.name in self.removed
+            if alive.isdisjoint(g.labels[self.removed[g.name]].tolist())
+        ]
+        return PruningPlan(
+            target=str(target),
+            groups=tuple(cuts),
+            removed=removal,
+            mends=self.mends(removal),
+            shapes={name: tuple(self.tensors[name].shape) for name in removal},
+            macs=(cost.macs(nothing), cost.macs(gone)),
+            params=(whole, cost.params(gone)),
+            frozen_share=cost.params(np.concatenate(every) if every else nothing) / whole,
+            untested=tuple(untested),
+            difference=trial.difference if trial else None,
+        )

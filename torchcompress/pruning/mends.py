@@ -1,0 +1,82 @@
+"""Attributes that repeat a size, and what they are after a cut."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What a cut leaves of a module.
+
+    Attributes:
+        shapes: New shapes of its own parameters and buffers, by their names in the module.
+        groups: How many groups of a grouped convolution remain, None where none went.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    groups: int | None = None
+
+
+Mend = Callable[[Any, Remaining], dict[str, Any]]
+"""Returns the new values of a module's attributes, as JSON values."""
+
+_MENDS: dict[type[nn.Module], Mend] = {}
+
+
+def mend(*kinds: type[nn.Module]) -> Callable[[Mend], Mend]:
+    """Registers how modules of some classes, and of their subclasses, are mended."""
+
+    def register(function: Mend) -> Mend:
+        for kind in kinds:
+            _MENDS[kind] = function
+        return function
+
+    return register
+
+
+def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
+    """Returns the attributes of a module that a cut changes, with their new values."""
+    for kind in type(module).__mro__:
+        if kind in _MENDS:
+            new = _MENDS[kind](module, remaining)
+            return {name: value for name, value in new.items() if getattr(module, name) != value}
+    return {}
+
+
+@mend(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def _convolution(module: nn.Conv2d, remaining: Remaining) -> dict[str, Any]:
+    out, each = remaining.shapes["weight"][:2]
+    groups = module.groups if remaining.groups is None else remaining.groups
+    return {"in_channels": each * groups, "out_channels": out, "groups": groups}
+
+
+@mend(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+def _transposed(module: nn.ConvTranspose2d, remaining: Remaining) -> dict[str, Any]:
+    into, each = remaining.shapes["weight"][:2]
+    groups = module.groups if remaining.groups is None else remaining.groups
+    return {"in_channels": into, "out_channels": each * groups, "groups": groups}
+
+
+@mend(nn.Linear)
+def _linear(module: nn.Linear, remaining: Remaining) -> dict[str, Any]:
+    out, into = remaining.shapes["weight"]
+    return {"in_features": into, "out_features": out}
+
+
+@mend(nn.modules.batchnorm._NormBase)
+def _norm(module: nn.BatchNorm2d, remaining: Remaining) -> dict[str, Any]:
+    return {"num_features": next(s[0] for s in remaining.shapes.values() if s)}
+
+
+@mend(nn.PReLU)
+def _prelu(module: nn.PReLU, remaining: Remaining) -> dict[str, Any]:
+    return {"num_parameters": remaining.shapes["weight"][0]}
+
+
+@mend(nn.Embedding)
+def _embedding(module: nn.Embedding, remaining: Remaining) -> dict[str, Any]:
+    rows, width = remaining.shapes["weight"]
+    return {"num_embeddings": rows, "embedding_dim": width}

@@ -1,0 +1,160 @@
+"""The plan of a channel cut: plain data that can be read, stored and applied."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from torch import nn
+
+from torchcompress.core.history import record
+from torchcompress.core.plan import Plan
+from torchcompress.pruning.surgery import Removal, check_fits, cut
+
+
+@dataclass(frozen=True)
+class GroupCut:
+    """What a plan does to one coupled group.
+
+    Attributes:
+        name: Path of the first layer that makes the channels.
+        layers: Paths of all modules that hold a slice of them.
+        channels: Channels of the first layer before.
+        kept: Channels of the first layer after.
+        frozen: Why none may go, or None.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    channels: int
+    kept: int
+    frozen: str | None = None
+
+
+@dataclass(frozen=True)
+class PruningPlan(Plan):
+    """Which channels of a model go.
+
+    Attributes:
+        target: What was asked.
+        groups: Every coupled group of the model, in its order.
+        removed: For each parameter or buffer the indices that go from each dimension.
+        mends: New attribute values by module path.
+        shapes: Shapes of the cut tensors before.
+        macs: Multiply-accumulates on the example input before and after.
+        params: Parameters before and after.
+        frozen_share: Fraction of the parameters that no plan could remove.
+        inexact: Groups whose removal differs from zeroing them, with the reason.
+        untested: Groups whose removed channels were all zero in the trial.
+        difference: Largest difference between the pruned model and the original with the removed
+            channels zeroed at every consumer, over the largest output; None without a trial.
+    """
+
+    kind: ClassVar[str] = "prune.channels"
+
+    target: str
+    groups: tuple[GroupCut, ...]
+    removed: Removal
+    mends: dict[str, dict[str, Any]]
+    shapes: dict[str, tuple[int, ...]]
+    macs: tuple[int, int]
+    params: tuple[int, int]
+    frozen_share: float
+    inexact: dict[str, str] = field(default_factory=dict)
+    untested: tuple[str, ...] = ()
+    difference: float | None = None
+
+    @property
+    def frozen(self) -> dict[str, str]:
+        """The groups that must stay, each with the reason."""
+        return {group.name: group.frozen for group in self.groups if group.frozen}
+
+    def apply(self, model: nn.Module, *, inplace: bool = False) -> nn.Module:
+        """Returns the smaller model; nothing is traced.
+
+        Args:
+            model: A model of the architecture that the plan was made for.
+            inplace: Cut `model` itself. Its parameters stay the same objects.
+
+        Raises:
+            CompressError: The plan does not fit; names the first tensor that differs.
+        """
+        check_fits(model, self.shapes)
+        pruned = model if inplace else copy.deepcopy(model)
+        cut(pruned, self.removed, self.mends)
+        record(pruned, self)
+        return pruned
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+        return {
+            "target": self.target,
+            "groups": [
+                {
+                    "name": group.name,
+                    "layers": list(group.layers),
+                    "channels": group.channels,
+                    "kept": group.kept,
+                    "frozen": group.frozen,
+                }
+                for group in self.groups
+            ],
+            "removed": {
+                name: {str(dim): indices for dim, indices in dims.items()}
+                for name, dims in self.removed.items()
+            },
+            "mends": self.mends,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "macs": list(self.macs),
+            "params": list(self.params),
+            "frozen_share": self.frozen_share,
+            "inexact": self.inexact,
+            "untested": list(self.untested),
+            "difference": self.difference,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Returns the plan that `to_json` described."""
+        groups = (
+            GroupCut(**{**group, "layers": tuple(group["layers"])}) for group in data["groups"]
+        )
+        return cls(
+            target=data["target"],
+            groups=tuple(groups),
+            removed={
+                name: {int(dim): indices for dim, indices in dims.items()}
+                for name, dims in data["removed"].items()
+            },
+            mends=data["mends"],
+            shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
+            macs=(data["macs"][0], data["macs"][1]),
+            params=(data["params"][0], data["params"][1]),
+            frozen_share=data["frozen_share"],
+            inexact=data["inexact"],
+            untested=tuple(data["untested"]),
+            difference=data["difference"],
+        )
+
+    def __str__(self) -> str:
+        """Returns the plan as a table."""
+        width = max([len("group"), *(len(group.name) for group in self.groups)])
+        lines = [f"{'group':{width}}  channels      kept  layers  note"]
+        for group in self.groups:
+            note = f"frozen: {group.frozen}" if group.frozen else self.inexact.get(group.name, "")
+            note = "; ".join(filter(None, [note, "not tested" * (group.name in self.untested)]))
+            lines.append(
+                f"{group.name:{width}}  {group.channels:8}  {group.kept:8}  {len(group.layers):6}"
+                f"  {note}".rstrip()
+            )
+        for name, (before, after) in {"MACs": self.macs, "parameters": self.params}.items():
+            left = f"{100 * after / before:.1f} %" if before else "none"
+            lines.append(f"{name}: {before:,} -> {after:,} ({left})")
+        lines.append(f"frozen share of the parameters: {100 * self.frozen_share:.1f} %")
+        if self.difference is None:
+            lines.append("trial: not run")
+        else:
+            lines.append(
+                "trial: equals the original with the removed channels zeroed, "
+                f"to {self.difference:.1e} of its largest output"
+            )
+        return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Cutting slices out of a model's tensors, in place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchcompress.core.errors import CompressError, did_you_mean
+from torchcompress.core.modules import named_tensors
+
+Removal = dict[str, dict[int, list[int]]]
+"""For each parameter or buffer, by name, the sorted indices that go from each dimension."""
+
+
+def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that a model has the tensors that a plan was made for.
+
+    Args:
+        model: The model to cut.
+        shapes: Shapes that the plan expects, by name.
+
+    Raises:
+        CompressError: A tensor is missing or has another shape; the first one is named.
+    """
+    tensors = named_tensors(model)
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise CompressError(
+                "the plan cuts a tensor that this model does not have",
+                where=name,
+                hint=did_you_mean(name, tensors),
+            )
+        found = tuple(tensors[name].shape)
+        if found != shape:
+            raise CompressError(
+                f"the plan was made for the shape {shape}, this model has {found}",
+                where=name,
+                hint="apply the plan to a fresh model of the same architecture, plans in order",
+            )
+
+
+def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any]]) -> None:
+    """Removes slices of parameters and buffers and mends the attributes that repeat a size.
+
+    Parameters stay the same objects, so that ties, optimizers and hooks keep them; gradients are
+    cut along. `requires_grad`, dtype, device and memory format stay.
+
+    Args:
+        model: The model, changed in place.
+        removal: What goes.
+        mends: New attribute values by module path.
+    """
+    tensors = named_tensors(model)
+    for name, dims in removal.items():
+        tensor = tensors[name]
+        gradient = tensor.grad
+        if gradient is not None:
+            tensor.grad = None
+        tensor.data = sliced(tensor.data, dims)
+        if gradient is not None:
+            tensor.grad = sliced(gradient, dims)
+    for path, attributes in mends.items():
+        module = model.get_submodule(path)
+        for attribute, value in attributes.items():
+            setattr(module, attribute, value)
+
+
+def sliced(tensor: Tensor, dims: Mapping[int, list[int]]) -> Tensor:
+    """Returns a tensor without some indices of some dimensions, in its own memory format."""
+    result = tensor
+    for dim, indices in dims.items():
+        keep = torch.ones(tensor.shape[dim], dtype=torch.bool)
+        keep[indices] = False
+        result = result.index_select(dim, keep.nonzero().flatten().to(tensor.device))
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    wanted = formats.get(tensor.dim())
+    if wanted and tensor.is_contiguous(memory_format=wanted) and not tensor.is_contiguous():
+        return result.contiguous(memory_format=wanted)
+    return result
