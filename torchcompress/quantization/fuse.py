@@ -1,0 +1,125 @@
+"""Fewer, larger operations: norms folded, activations and residual sums attached."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from torchcompress.quantization.int8.kernels import RESIDUAL_ACTIVATIONS
+from torchcompress.quantization.operations import FUSED_ACTIVATIONS
+from torchcompress.quantization.program import Op, Program
+from torchcompress.quantization.sources import Source, Sources
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def fuse(
+    program: Program, sources: Mapping[str, Source], shapes: Shapes, excluded: Collection[str] = ()
+) -> tuple[Program, dict[str, Source]]:
+    """Folds norms into layers, then attaches residual sums and activations to them.
+
+    A layer takes in what follows only where nothing else reads its output.
+
+    Args:
+        program: As traced.
+        sources: Of its layers.
+        shapes: Of its values; a sum is fused only where the shapes are equal.
+        excluded: Names of layers that stay float; these take no sum.
+
+    Returns:
+        The shorter program and the sources of its layers.
+    """
+    program, sources = _fold_norms(program, sources)
+    program = _attach_sums(program, shapes, excluded)
+    program = _attach_activations(program)
+    return _with_plain_keys(program, sources)
+
+
+def _with_plain_keys(
+    program: Program, sources: Mapping[str, Source]
+) -> tuple[Program, dict[str, Source]]:
+    """Renames layers after their modules and drops the sources that folding left over."""
+    registry = Sources()
+    ops = [
+        op
+        if op.layer is None
+        else replace(op, layer=registry.key(op.name.split("#")[0], sources[op.layer]))
+        for op in program.ops
+    ]
+    return program.with_ops(ops), registry.by_key
+
+
+def _only_read_here(program: Program) -> dict[str, Op]:
+    """Returns the values that exactly one operand reads, with the op that made them."""
+    readers = program.readers()
+    return {op.output: op for op in program.ops if len(readers[op.output]) == 1}
+
+
+def _plain(op: Op | None, kinds: tuple[str, ...]) -> bool:
+    """Returns whether an op is a bare layer that can take in what follows."""
+    return op is not None and op.kind in kinds and op.args["activation"] is None
+
+
+def _fold_norms(
+    program: Program, sources: Mapping[str, Source]
+) -> tuple[Program, dict[str, Source]]:
+    registry = Sources(dict(sources))
+    single = _only_read_here(program)
+    ops: dict[str, Op] = {}
+    for op in program.ops:
+        layer = single.get(op.inputs[0]) if op.kind == "affine" and op.inputs else None
+        # A norm before it may have been folded already: look at what stands there now.
+        layer = ops.get(layer.output) if layer is not None else None
+        if op.layer is None or layer is None or layer.layer is None or not _takes_norm(layer):
+            ops[op.output] = op
+            continue
+        before = registry.by_key[layer.layer]
+        if op.layer and before.channels != registry.by_key[op.layer].channels:
+            ops[op.output] = op
+            continue
+        folded = replace(before, norms=before.norms + registry.by_key[op.layer].norms)
+        key = registry.key(layer.name, folded)
+        del ops[layer.output]
+        ops[op.output] = replace(layer, layer=key, output=op.output)
+    return program.with_ops(list(ops.values())), registry.by_key
+
+
+def _takes_norm(op: Op) -> bool:
+    return op.kind == "conv_transpose2d" or _plain(op, ("conv2d", "linear", "affine"))
+
+
+def _attach_sums(program: Program, shapes: Shapes, excluded: Collection[str]) -> Program:
+    single = _only_read_here(program)
+    moved: dict[str, Op] = {}
+    for op in program.ops:
+        if op.kind != "add" or len(shapes[op.output]) != 4:
+            continue
+        for mine, other in (op.inputs, op.inputs[::-1]):
+            conv = single.get(mine)
+            if conv is None or not _plain(conv, ("conv2d",)) or conv.name in excluded:
+                continue
+            if shapes[mine] == shapes[other]:
+                joined = replace(conv, inputs=(*conv.inputs, other), output=op.output)
+                moved[mine], moved[op.output] = op, joined
+                break
+    gone = {value for value, op in moved.items() if op.output != value}
+    kept = [moved.get(op.output, op) for op in program.ops if op.output not in gone]
+    return program.with_ops(kept)
+
+
+def _attach_activations(program: Program) -> Program:
+    single = _only_read_here(program)
+    ops: dict[str, Op] = {}
+    for op in program.ops:
+        layer = single.get(op.inputs[0]) if op.kind == "activation" else None
+        if layer is None or not _takes_activation(layer, op.args["name"]):
+            ops[op.output] = op
+            continue
+        del ops[layer.output]
+        args = {**layer.args, "activation": op.args["name"]}
+        ops[op.output] = replace(layer, args=args, output=op.output)
+    return program.with_ops(list(ops.values()))
+
+
+def _takes_activation(op: Op, name: str) -> bool:
+    if not _plain(op, ("conv2d", "linear", "affine")):
+        return False
+    return name in (RESIDUAL_ACTIVATIONS if len(op.inputs) > 1 else FUSED_ACTIVATIONS)

@@ -1,0 +1,126 @@
+"""The reference: the same integers in float64 on any device, the oracle of the kernels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchcompress.quantization.operations import (
+    CHANNELS_LAST,
+    MOVEMENT,
+    Function,
+    Tensors,
+    activate,
+    dequantizer,
+    float_function,
+    movement_function,
+    quantizer,
+)
+from torchcompress.quantization.program import Op, QParams
+from torchcompress.quantization.types import INTEGER, ValueType
+
+
+def bind(
+    op: Op, types: list[ValueType], tensors: Tensors, shapes: list[tuple[int, ...]] | None = None
+) -> Function:
+    """Returns the function of an op, from its inputs to its output.
+
+    Args:
+        op: The operation.
+        types: Of its inputs.
+        tensors: By name.
+        shapes: Of its inputs; not needed here.
+    """
+    if op.kind in MOVEMENT or op.kind in INTEGER:
+        return movement_function(op)
+    if op.kind == "quantize":
+        grid = grid_of(op.out)
+        return quantizer(grid.scale, grid.zero_point)
+    if not types or not isinstance(types[0], QParams):
+        return float_function(op, tensors)
+    return _INTEGER_KINDS[op.kind](op, types, tensors)
+
+
+def grid_of(value: ValueType | None) -> QParams:
+    """Returns a value's grid, which the caller knows it to have."""
+    assert isinstance(value, QParams)
+    return value
+
+
+def _finish(y: Tensor, out: QParams | None) -> Tensor:
+    if out is None:
+        return y.float()
+    q = (y / out.scale).add_(out.zero_point).round_().clamp_(0, 255).to(torch.uint8)
+    return q.contiguous(memory_format=CHANNELS_LAST) if q.dim() == 4 else q
+
+
+def _real(q: Tensor, grid: QParams) -> Tensor:
+    return (q.double() - grid.zero_point) * grid.scale
+
+
+def _conv2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+    grid, args = grid_of(types[0]), op.args
+    weight = tensors[f"{op.layer}.weight"].double()
+    gain = (tensors[f"{op.layer}.scale"].double() * grid.scale).view(-1, 1, 1)
+    bias = tensors[f"{op.layer}.bias"].double().view(-1, 1, 1)
+    settings = (args["stride"], args["padding"], args["dilation"], args["groups"])
+
+    def run(x: Tensor, *residual: Tensor) -> Tensor:
+        sums = F.conv2d(x.double() - grid.zero_point, weight, None, *settings)
+        y = sums * gain + bias
+        if residual:
+            y = y + _real(residual[0], grid_of(types[1]))
+        return _finish(activate(y, args["activation"]), op.out)
+
+    return run
+
+
+def _linear(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+    grid = grid_of(types[0])
+    weight = tensors[f"{op.layer}.weight"].double()
+    gain = tensors[f"{op.layer}.scale"].double() * grid.scale
+    bias = tensors[f"{op.layer}.bias"].double()
+
+    def run(x: Tensor) -> Tensor:
+        y = F.linear(x.double() - grid.zero_point, weight) * gain + bias
+        return _finish(activate(y, op.args["activation"]), op.out)
+
+    return run
+
+
+def _max_pool2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+    def run(x: Tensor) -> Tensor:
+        y = F.max_pool2d(x.float(), **op.args).to(torch.uint8)
+        return y.contiguous(memory_format=CHANNELS_LAST)
+
+    return run
+
+
+def _avg_pool2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+    grid = grid_of(types[0])
+    return lambda x: _finish(F.avg_pool2d(_real(x, grid), **op.args), op.out)
+
+
+def global_avg_pool(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+    """Returns the mean over the pixels of a uint8 map, in float32."""
+    grid, keepdim = grid_of(types[0]), op.args["keepdim"]
+
+    def run(x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), keepdim=keepdim, dtype=torch.float32)
+        return mean.sub_(grid.zero_point).mul_(grid.scale)
+
+    return run
+
+
+def _dequantize(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+    grid = grid_of(types[0])
+    return dequantizer(grid.scale, grid.zero_point)
+
+
+_INTEGER_KINDS = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "global_avg_pool": global_avg_pool,
+    "dequantize": _dequantize,
+}

@@ -1,0 +1,78 @@
+"""Runs a program op by op: for calibration, for shapes, and as the reference."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from torchcompress.quantization.int8 import reference
+from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors
+from torchcompress.quantization.program import Op, Program, map_result
+from torchcompress.quantization.types import Types, infer_types
+
+Bind = Callable[[Op, Any, Tensors, Any], Function]
+Observe = Callable[[Op | None, str, Any], None]
+
+
+def run(
+    program: Program,
+    tensors: Tensors,
+    inputs: Sequence[Tensor],
+    *,
+    types: Types | None = None,
+    bind: Bind = reference.bind,
+    observe: Observe | None = None,
+) -> Any:
+    """Computes a program.
+
+    Args:
+        program: What to compute.
+        tensors: Of its layers, by name.
+        inputs: In the order of `program.inputs`.
+        types: Of its values, where known.
+        bind: From an op to its function: the reference or the native kernels.
+        observe: Is told each value: the op that made it (None for an input), its id, itself.
+
+    Returns:
+        The result, in the containers that the model returned.
+    """
+    types = infer_types(program) if types is None else types
+    env: dict[str, Any] = {}
+    for (_, value), tensor in zip(program.inputs, inputs, strict=True):
+        env[value] = to_channels_last(tensor)
+        if observe is not None:
+            observe(None, value, env[value])
+    last = last_reads(program)
+    for index, op in enumerate(program.ops):
+        operands = [env[value] for value in op.inputs]
+        shapes = [tuple(v.shape) if isinstance(v, Tensor) else () for v in operands]
+        function = bind(op, [types[value] for value in op.inputs], tensors, shapes)
+        env[op.output] = function(*operands)
+        if observe is not None:
+            observe(op, op.output, env[op.output])
+        for value in last.get(index, ()):
+            del env[value]
+    return map_result(program.result, env)
+
+
+def to_channels_last(x: Tensor) -> Tensor:
+    """Returns images in the layout that the kernels want, everything else as it is."""
+    return x.contiguous(memory_format=CHANNELS_LAST) if x.dim() == 4 else x
+
+
+def last_reads(program: Program) -> dict[int, list[str]]:
+    """Returns, for each op index, the values that nothing reads after it."""
+    last: dict[str, int] = {}
+    for index, op in enumerate(program.ops):
+        last[op.output] = index
+        last.update(dict.fromkeys(op.inputs, index))
+    for value in _results(program):
+        last.pop(value, None)
+    found: dict[int, list[str]] = {}
+    for value, index in last.items():
+        found.setdefault(index, []).append(value)
+    return found
+
+
+def _results(program: Program) -> list[str]:
+    return [value for value, readers in program.readers().items() if None in readers]

@@ -1,0 +1,152 @@
+"""The int8 model: integer weights as buffers, the program as data."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from torchcompress.core.errors import ArtifactError, UnsupportedError
+from torchcompress.core.history import history, inherit
+from torchcompress.core.plan import Plan
+from torchcompress.quantization.calibrate import bind_inputs
+from torchcompress.quantization.check_tensors import check_tensors
+from torchcompress.quantization.emit import emit
+from torchcompress.quantization.int8.selftest import native_works
+from torchcompress.quantization.parse import parse_program
+from torchcompress.quantization.program import Program
+from torchcompress.quantization.table import Row, parse_rows
+from torchcompress.quantization.types import infer_types
+
+_PACKED = 4
+
+
+class Int8Model(nn.Module):
+    """A network that computes on integers.
+
+    int8 weights, float32 scales and biases are buffers; the program that uses them is plain data.
+    On the CPU it runs oneDNN kernels, elsewhere the reference, which gives the same numbers. The
+    kernels' own form of the weights is made at the first call with a new input shape and is never
+    copied or saved.
+
+    Made by `quantize`, `QuantizationPlan.apply` or `from_program`.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        tensors: Mapping[str, Tensor],
+        rows: tuple[Row, ...],
+        *,
+        native: bool = True,
+    ) -> None:
+        super().__init__()
+        self.program = program
+        self.rows = rows
+        self._native = native
+        self._types = infer_types(program)
+        self._packed: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+        self.layers = nn.Module()
+        for name, tensor in tensors.items():
+            self.layers.register_buffer(_buffer_name(name), tensor)
+        self.eval()
+
+    @classmethod
+    def from_program(cls, program: Any, tensors: Mapping[str, Any]) -> Self:
+        """Builds a model from what `program_json` and `tensors` returned, or from any file.
+
+        Args:
+            program: JSON values; nothing in them is believed.
+            tensors: By name.
+
+        Raises:
+            ArtifactError: Anything that is not a sound int8 program with fitting tensors.
+        """
+        if not isinstance(program, dict):
+            raise ArtifactError("must be an object", where="program")
+        fields = dict(program)
+        rows = parse_rows(fields.pop("rows", None))
+        parsed = parse_program(fields)
+        check_tensors(parsed, tensors)
+        return cls(parsed, tensors, rows)
+
+    def program_json(self) -> dict[str, Any]:
+        """Returns the program and the table as JSON values."""
+        return {**self.program.to_json(), "rows": [row.to_json() for row in self.rows]}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The buffers by layer: `<layer>.weight`, `<layer>.scale`, `<layer>.bias`."""
+        return {_tensor_name(name): tensor for name, tensor in self.layers.named_buffers()}
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan that made this model, None where it came without one."""
+        made = [plan for plan in history(self) if plan.kind == "quantization"]
+        return made[-1] if made else None
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights and biases."""
+        return sum(t.numel() for name, t in self.tensors.items() if not name.endswith(".scale"))
+
+    def table(self) -> tuple[Row, ...]:
+        """Returns a row for each layer: int8 or float and why, its grid, its measured SQNR."""
+        return self.rows
+
+    def reference(self) -> Self:
+        """Returns a model on the same buffers that runs the float64 reference."""
+        model = type(self)(self.program, self.tensors, self.rows, native=False)
+        inherit(self, model)
+        return model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Computes the outputs in float32, in the containers of the model it came from.
+
+        Raises:
+            CompressError: Inputs whose shape does not fit.
+        """
+        inputs = bind_inputs(self.program, args, kwargs)
+        with torch.no_grad():
+            return self._function(inputs)(*inputs)
+
+    def _function(self, inputs: list[Tensor]) -> Callable[..., Any]:
+        key = tuple(tuple(x.shape) for x in inputs)
+        function = self._packed.get(key)
+        if function is None:
+            native = self._native and inputs[0].device.type == "cpu" and native_works()
+            function = emit(self.program, self._types, self.tensors, key, native)
+            self._packed[key] = function
+            if len(self._packed) > _PACKED:
+                self._packed.popitem(last=False)
+        else:
+            self._packed.move_to_end(key)
+        return function
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if fn(torch.zeros(1)).dtype != torch.float32:
+            raise UnsupportedError(
+                "an int8 model keeps its dtypes",
+                where=type(self).__name__,
+                hint="convert the float model before it is quantized",
+            )
+        self._packed.clear()
+        return super()._apply(fn, recurse)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads the buffers and packs them anew at the next call."""
+        self._packed.clear()
+        return super().load_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed weights can be neither pickled nor copied; deepcopy comes through here too.
+        return {**self.__dict__, "_packed": OrderedDict()}
+
+
+def _buffer_name(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _tensor_name(name: str) -> str:
+    return name.replace("/", ".")

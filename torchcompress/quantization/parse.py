@@ -1,0 +1,225 @@
+"""Reading a program from JSON values that nobody vouches for."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torchcompress.core.errors import ArtifactError
+from torchcompress.quantization.int8.kernels import RESIDUAL_ACTIVATIONS
+from torchcompress.quantization.operations import (
+    ACTIVATIONS,
+    FUSED_ACTIVATIONS,
+    INTEGER_OPERATORS,
+    LAYERS,
+)
+from torchcompress.quantization.program import Op, Program, QParams, Result
+
+Check = Callable[[Any], bool]
+
+_VALUE = re.compile(r"v\d{1,9}")
+_LAYER = re.compile(r"[\w.]{1,400}(#\d{1,6})?")
+_LARGEST = 2**20
+_DEEPEST = 16
+
+
+def _integer(low: int, high: int = _LARGEST) -> Check:
+    return lambda v: type(v) is int and low <= v <= high
+
+
+def _pair(low: int) -> Check:
+    number = _integer(low)
+    return lambda v: type(v) is list and len(v) == 2 and all(number(n) for n in v)
+
+
+def _one_of(*allowed: str | None) -> Check:
+    return lambda v: (v is None or type(v) is str) and v in allowed
+
+
+def _list_of(check: Check) -> Check:
+    return lambda v: type(v) is list and 0 < len(v) <= 8 and all(check(n) for n in v)
+
+
+def _optional(check: Check) -> Check:
+    return lambda v: v is None or check(v)
+
+
+def _is_bool(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_value(value: Any) -> bool:
+    return type(value) is str and _VALUE.fullmatch(value) is not None
+
+
+class _Kind(NamedTuple):
+    """What an op of a kind looks like: how many inputs, and its args."""
+
+    fewest: int
+    most: int
+    args: dict[str, Check]
+
+
+_DIM = _integer(-8, 7)
+_POOL: dict[str, Check] = {
+    "kernel_size": _pair(1),
+    "stride": _pair(1),
+    "padding": _pair(0),
+    "ceil_mode": _is_bool,
+}
+_CONV: dict[str, Check] = {
+    "stride": _pair(1),
+    "padding": _pair(0),
+    "dilation": _pair(1),
+    "groups": _integer(1),
+}
+_FUSED = {"activation": _one_of(None, *FUSED_ACTIVATIONS)}
+_SIZE = _integer(-(2**31), 2**31)
+KINDS: dict[str, _Kind] = {
+    "quantize": _Kind(1, 1, {}),
+    "dequantize": _Kind(1, 1, {}),
+    "conv2d": _Kind(1, 2, {**_CONV, **_FUSED}),
+    "linear": _Kind(1, 1, _FUSED),
+    "conv_transpose2d": _Kind(1, 1, {**_CONV, "output_padding": _pair(0)}),
+    "affine": _Kind(1, 1, {"channels": _integer(1), **_FUSED}),
+    "activation": _Kind(1, 1, {"name": _one_of(*ACTIVATIONS)}),
+    "add": _Kind(2, 2, {}),
+    "mul": _Kind(2, 2, {}),
+    "add_scalar": _Kind(1, 1, {"value": _is_number}),
+    "mul_scalar": _Kind(1, 1, {"value": _is_number}),
+    "max_pool2d": _Kind(1, 1, {**_POOL, "dilation": _pair(1)}),
+    "avg_pool2d": _Kind(1, 1, {**_POOL, "count_include_pad": _is_bool}),
+    "adaptive_avg_pool2d": _Kind(1, 1, {"size": _pair(1)}),
+    "global_avg_pool": _Kind(1, 1, {"keepdim": _is_bool}),
+    "mean": _Kind(1, 1, {"dims": _list_of(_DIM), "keepdim": _is_bool}),
+    "cat": _Kind(1, 1024, {"dim": _DIM}),
+    "chunk": _Kind(1, 1, {"chunks": _integer(1), "dim": _DIM, "index": _integer(0)}),
+    "channel_shuffle": _Kind(1, 1, {"groups": _integer(1)}),
+    "flatten": _Kind(1, 1, {"start": _DIM, "end": _DIM}),
+    "reshape": _Kind(1, 9, {"shape": _list_of(lambda v: _is_value(v) or _integer(-1)(v))}),
+    "permute": _Kind(1, 1, {"dims": _list_of(_DIM)}),
+    "transpose": _Kind(1, 1, {"dims": _pair(-8)}),
+    "size": _Kind(1, 1, {"dim": _DIM}),
+    "integer": _Kind(
+        1,
+        2,
+        {
+            "operator": _one_of(*INTEGER_OPERATORS),
+            "left": _optional(_SIZE),
+            "right": _optional(_SIZE),
+        },
+    ),
+}
+_CAN_BE_INT8 = ("conv2d", "linear", "avg_pool2d")
+_CAN_OMIT_GRID = ("conv2d", "linear")
+
+
+def parse_program(data: Any) -> Program:
+    """Reads a program; nothing in it is believed.
+
+    Args:
+        data: What `Program.to_json` returned, or anything else.
+
+    Raises:
+        ArtifactError: Not a program of this version, with the place.
+    """
+    fields = _fields(data, ("inputs", "ops", "result"), "program")
+    _need(type(fields["ops"]) is list, "must be a list", "program.ops")
+    inputs = [_parse_input(pair) for pair in _sequence(fields["inputs"], "program.inputs")]
+    _need(len({name for name, _ in inputs}) == len(inputs) > 0, "names repeat", "program.inputs")
+    ops = [_parse_op(op, f"program.ops[{n}]") for n, op in enumerate(fields["ops"])]
+    _check_result(fields["result"], _DEEPEST)
+    return Program(tuple(inputs), tuple(ops), fields["result"])
+
+
+def _parse_input(pair: Any) -> tuple[str, str]:
+    good = type(pair) is list and len(pair) == 2 and type(pair[0]) is str and _is_value(pair[1])
+    _need(good, "must be [name, value]", "program.inputs")
+    return pair[0], pair[1]
+
+
+def _parse_op(data: Any, where: str) -> Op:
+    keys = ("kind", "output", "inputs", "args", "layer", "name", "int8", "out")
+    fields = _fields(data, keys, where)
+    kind = fields["kind"]
+    _need(type(kind) is str and kind in KINDS, f"unknown kind {kind!r}", where)
+    spec, inputs, layer = KINDS[kind], fields["inputs"], fields["layer"]
+    _need(_is_value(fields["output"]), "output must be a value", where)
+    _need(type(inputs) is list and all(map(_is_value, inputs)), "inputs must be values", where)
+    _need(spec.fewest <= len(inputs) <= spec.most, f"{kind} with {len(inputs)} inputs", where)
+    args = _fields(fields["args"], tuple(spec.args), f"{where}.args")
+    for key, check in spec.args.items():
+        _need(check(args[key]), f"cannot be {args[key]!r}", f"{where}.args.{key}")
+    named = type(layer) is str and _LAYER.fullmatch(layer) is not None
+    _need(named if kind in LAYERS else layer is None, f"layer cannot be {layer!r}", where)
+    _need(type(fields["name"]) is str and len(fields["name"]) < 1000, "name must be text", where)
+    _need(_is_bool(fields["int8"]), "int8 must be true or false", where)
+    out = _parse_grid(fields["out"], where)
+    op = Op(kind, fields["output"], tuple(inputs), args, layer, fields["name"], fields["int8"], out)
+    _check_op(op, where)
+    return op
+
+
+def _check_op(op: Op, where: str) -> None:
+    """Checks what ties an op's fields to each other."""
+    integer = op.int8 or op.kind == "quantize"
+    _need(not op.int8 or op.kind in _CAN_BE_INT8, f"{op.kind} cannot be int8", where)
+    _need(op.out is None or integer, "a float op has no grid", where)
+    _need(op.out is not None or not integer or op.kind in _CAN_OMIT_GRID, "needs a grid", where)
+    if op.kind == "conv2d" and len(op.inputs) == 2:
+        _need(op.int8 and op.out is not None, "a fused sum is int8", where)
+        _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)
+    if op.kind == "chunk":
+        _need(op.args["index"] < op.args["chunks"], "index beyond the chunks", where)
+    if op.kind == "reshape":
+        sizes = [entry for entry in op.args["shape"] if type(entry) is str]
+        _need(list(op.inputs[1:]) == sizes, "sizes are not its inputs", where)
+    if op.kind == "integer":
+        constants = [op.args[side] for side in ("left", "right") if op.args[side] is not None]
+        _need(len(constants) + len(op.inputs) == 2, "takes two operands", where)
+        zero = op.args["operator"] == "floordiv" and op.args["right"] == 0
+        _need(not zero, "division by zero", where)
+    if op.kind == "avg_pool2d" and op.int8:
+        plain = op.args["padding"] == [0, 0] and not op.args["ceil_mode"]
+        _need(plain, "int8 pooling takes whole windows", where)
+
+
+def _parse_grid(value: Any, where: str) -> QParams | None:
+    if value is None:
+        return None
+    good = type(value) is list and len(value) == 2 and _is_number(value[0])
+    good = good and 0 < value[0] < 1e38 and _integer(0, 255)(value[1])
+    _need(good, f"{value!r} is not a uint8 grid", where)
+    return QParams(float(value[0]), value[1])
+
+
+def _check_result(result: Result | Any, depth: int) -> None:
+    _need(depth > 0, "is nested too deeply", "program.result")
+    if type(result) is dict:
+        items = list(result.values())
+    elif type(result) is list and result and result[0] in ("tuple", "list"):
+        items = result[1:]
+    else:
+        _need(_is_value(result), "must be values", "program.result")
+        return
+    for item in items:
+        _check_result(item, depth - 1)
+
+
+def _sequence(value: Any, where: str) -> list[Any]:
+    _need(type(value) is list, "must be a list", where)
+    return value
+
+
+def _fields(data: Any, keys: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    _need(type(data) is dict and set(data) == set(keys), f"needs exactly {', '.join(keys)}", where)
+    return data
+
+
+def _need(met: bool, what: str, where: str) -> None:
+    if not met:
+        raise ArtifactError(what, where=where, hint="the file is damaged or of another version")

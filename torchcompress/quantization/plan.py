@@ -1,0 +1,137 @@
+"""The quantization plan: which int8 program a model becomes, without its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
+from torchcompress.core.history import inherit, record
+from torchcompress.core.plan import Plan
+from torchcompress.quantization.int8.weights import quantize_weight
+from torchcompress.quantization.model import Int8Model
+from torchcompress.quantization.parse import parse_program
+from torchcompress.quantization.program import Program
+from torchcompress.quantization.sources import Source, fold
+from torchcompress.quantization.table import Row, format_rows, parse_rows
+from torchcompress.quantization.types import QParams, infer_types
+
+
+@dataclass(frozen=True)
+class QuantizationPlan(Plan):
+    """What `quantize` decided, as plain data: the int8 program and where its weights come from.
+
+    Args:
+        program: With the grid of each uint8 value.
+        sources: For each layer, the state_dict names of its tensors and norms.
+        rows: What became of each layer.
+    """
+
+    kind: ClassVar[str] = "quantization"
+
+    program: Program
+    sources: dict[str, Source]
+    rows: tuple[Row, ...]
+
+    def apply(self, model: nn.Module, *, inplace: bool = False) -> Int8Model:
+        """Folds and quantizes the weights of a model, by name; nothing is traced or calibrated.
+
+        Args:
+            model: Any float32 model with the state_dict names and shapes of the planned one.
+            inplace: Not possible: an int8 model is another class.
+
+        Raises:
+            UnsupportedError: `inplace`, or weights that are not float32 or not finite.
+            CompressError: A tensor is missing or of another shape (the first one is named).
+        """
+        if inplace:
+            raise UnsupportedError("an int8 model is a new module", where="inplace")
+        state = model.state_dict()
+        check_weights(self.sources, state)
+        result = Int8Model(self.program, self._tensors(state), self.rows)
+        inherit(model, result)
+        record(result, self)
+        return result
+
+    def _tensors(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        scales = _input_scales(self.program)
+        tensors: dict[str, Tensor] = {}
+        for key, source in self.sources.items():
+            weight, bias = fold(source, state)
+            if key in scales:
+                parts = quantize_weight(weight, bias, scales[key])
+            else:
+                parts = (weight.float(), None, bias.float())
+            for name, part in zip(("weight", "scale", "bias"), parts, strict=True):
+                if part is not None:
+                    tensors[f"{key}.{name}"] = part
+        return tensors
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+        return {
+            "program": self.program.to_json(),
+            "sources": {key: source.to_json() for key, source in self.sources.items()},
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Returns the plan that `to_json` described.
+
+        Raises:
+            ArtifactError: Something else.
+        """
+        try:
+            sources = {key: Source.from_json(value) for key, value in data["sources"].items()}
+            program, rows = data["program"], data["rows"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"is not a quantization plan ({error})", where="plan") from error
+        return cls(parse_program(program), sources, parse_rows(rows))
+
+    def __str__(self) -> str:
+        return format_rows(self.rows)
+
+
+def _input_scales(program: Program) -> dict[str, float]:
+    """Returns the smallest input scale that each int8 layer meets."""
+    types = infer_types(program)
+    scales: dict[str, float] = {}
+    for op in program.ops:
+        grid = types[op.inputs[0]] if op.int8 and op.layer is not None else None
+        if isinstance(grid, QParams) and op.layer is not None:
+            scales[op.layer] = min(grid.scale, scales.get(op.layer, grid.scale))
+    return scales
+
+
+def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) -> None:
+    """Checks that a state_dict holds the tensors of every source, in float32 and finite.
+
+    Raises:
+        CompressError: A tensor is missing or of another shape.
+        UnsupportedError: It is not float32, or not finite.
+    """
+    for source in sources.values():
+        for name, shape in source.expected_shapes().items():
+            if name not in state:
+                raise CompressError("the model has no such tensor", where=name, hint=_OTHER)
+            tensor = state[name]
+            if tuple(tensor.shape) != shape:
+                raise CompressError(
+                    f"has shape {list(tensor.shape)}, the plan {list(shape)}",
+                    where=name,
+                    hint=_OTHER,
+                )
+            if tensor.dtype != torch.float32:
+                raise UnsupportedError(
+                    f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
+                )
+            if not torch.isfinite(tensor).all():
+                raise UnsupportedError(
+                    "holds NaN or infinity", where=name, hint="restore the checkpoint"
+                )
+
+
+_OTHER = "the plan was made for another architecture"

@@ -1,0 +1,128 @@
+"""The program: a network as a flat list of plain-data operations."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+Result = str | list[Any] | dict[str, Any]
+"""What a program returns: a value id, `["tuple" | "list", item, ...]` or `{key: item}`."""
+
+
+@dataclass(frozen=True)
+class QParams:
+    """An affine uint8 grid: `real = (q - zero_point) * scale`.
+
+    Args:
+        scale: Step between neighbours, above 0.
+        zero_point: The integer, 0 to 255, that stands for 0.0.
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Op:
+    """One call site.
+
+    Args:
+        kind: A key of `signatures.KINDS`.
+        output: The id of the value that it makes; each id is made once.
+        inputs: The ids of the values that it reads.
+        args: Plain data; which keys is up to the kind.
+        layer: The key of its tensors (`<layer>.weight` and so on), where it has any.
+        name: Module path and call, for messages and tables.
+        int8: It computes on integers.
+        out: The grid of its uint8 output; None is a float32 (or integer) output.
+    """
+
+    kind: str
+    output: str
+    inputs: tuple[str, ...]
+    args: dict[str, Any] = field(default_factory=dict)
+    layer: str | None = None
+    name: str = ""
+    int8: bool = False
+    out: QParams | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the operation as JSON values."""
+        return {
+            "kind": self.kind,
+            "output": self.output,
+            "inputs": list(self.inputs),
+            "args": self.args,
+            "layer": self.layer,
+            "name": self.name,
+            "int8": self.int8,
+            "out": None if self.out is None else [self.out.scale, self.out.zero_point],
+        }
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network as data.
+
+    Args:
+        inputs: `(argument name, value id)` in call order.
+        ops: In the order in which they run.
+        result: What is returned.
+    """
+
+    inputs: tuple[tuple[str, str], ...]
+    ops: tuple[Op, ...]
+    result: Result
+
+    def with_ops(self, ops: list[Op]) -> Self:
+        """Returns the program with other operations."""
+        return replace(self, ops=tuple(ops))
+
+    def readers(self) -> dict[str, list[Op | None]]:
+        """Returns who reads each value, once per operand; None stands for the result."""
+        found: dict[str, list[Op | None]] = {value: [] for _, value in self.inputs}
+        for op in self.ops:
+            found.setdefault(op.output, [])
+            for value in op.inputs:
+                found[value].append(op)
+        for value in result_values(self.result):
+            found[value].append(None)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the program as JSON values."""
+        return {
+            "inputs": [list(pair) for pair in self.inputs],
+            "ops": [op.to_json() for op in self.ops],
+            "result": self.result,
+        }
+
+
+def result_values(result: Result) -> Iterator[str]:
+    """Yields the value ids of a result, in order."""
+    if isinstance(result, str):
+        yield result
+    elif isinstance(result, dict):
+        for item in result.values():
+            yield from result_values(item)
+    else:
+        for item in result[1:]:
+            yield from result_values(item)
+
+
+def map_result(result: Result, values: dict[str, Any]) -> Any:
+    """Returns a result with `values` in place of ids: real tuples, lists and dicts."""
+    if isinstance(result, str):
+        return values[result]
+    if isinstance(result, dict):
+        return {key: map_result(item, values) for key, item in result.items()}
+    items = [map_result(item, values) for item in result[1:]]
+    return tuple(items) if result[0] == "tuple" else items
+
+
+def rename_result(result: Result, names: dict[str, str]) -> Result:
+    """Returns a result with its value ids renamed."""
+    if isinstance(result, str):
+        return names[result]
+    if isinstance(result, dict):
+        return {key: rename_result(item, names) for key, item in result.items()}
+    return [result[0], *(rename_result(item, names) for item in result[1:])]

@@ -1,0 +1,145 @@
+"""Where a layer's weights come from: state_dict names, and the norms folded into them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm in eval mode, by state_dict names.
+
+    Args:
+        mean: Running mean.
+        var: Running variance.
+        eps: Added to the variance.
+        weight: Gamma, where affine.
+        bias: Beta, where affine.
+    """
+
+    mean: str
+    var: str
+    eps: float
+    weight: str | None
+    bias: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tensors that make up one layer, by state_dict names.
+
+    Args:
+        shape: Of the weight; `[channels, 1, 1, 1]` for a norm alone.
+        weight: None for a norm that follows no layer.
+        bias: None where the layer has none.
+        norms: Applied to the output, in order.
+        transposed_groups: Groups of a transposed convolution, 0 for every other layer.
+    """
+
+    shape: tuple[int, ...]
+    weight: str | None = None
+    bias: str | None = None
+    norms: tuple[Norm, ...] = ()
+    transposed_groups: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.shape[1] * self.transposed_groups if self.transposed_groups else self.shape[0]
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape that each named tensor must have."""
+        vector = (self.channels,)
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.weight is not None:
+            shapes[self.weight] = self.shape
+        for name in (self.bias, *(n for norm in self.norms for n in _names(norm))):
+            if name is not None:
+                shapes[name] = vector
+        return shapes
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the source as JSON values."""
+        return {
+            "shape": list(self.shape),
+            "weight": self.weight,
+            "bias": self.bias,
+            "norms": [vars(norm) for norm in self.norms],
+            "transposed_groups": self.transposed_groups,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Returns the source that `to_json` described."""
+        norms = tuple(Norm(**norm) for norm in data["norms"])
+        return cls(**{**data, "shape": tuple(data["shape"]), "norms": norms})
+
+
+def _names(norm: Norm) -> tuple[str | None, ...]:
+    return norm.mean, norm.var, norm.weight, norm.bias
+
+
+@dataclass
+class Sources:
+    """Sources under unique keys; equal sources share one key, hence one set of tensors."""
+
+    by_key: dict[str, Source] = field(default_factory=dict)
+
+    def key(self, path: str, source: Source) -> str:
+        """Returns the key of a source: its module path, numbered where that is taken."""
+        number, key = 1, path
+        while self.by_key.setdefault(key, source) != source:
+            number += 1
+            key = f"{path}#{number}"
+        return key
+
+
+def fold(source: Source, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Folds a layer's norms into its weight and bias.
+
+    Args:
+        source: The layer.
+        tensors: The model's state_dict.
+
+    Returns:
+        Weight of `source.shape` and bias `[channels]`, both float64.
+    """
+    device = tensors[next(iter(source.expected_shapes()))].device
+    weight = (
+        tensors[source.weight].double()
+        if source.weight is not None
+        else torch.ones(source.shape, dtype=torch.float64, device=device)
+    )
+    zeros = torch.zeros(source.channels, dtype=torch.float64, device=device)
+    bias = zeros if source.bias is None else tensors[source.bias].double()
+    for norm in source.norms:
+        gain = (tensors[norm.var].double() + norm.eps).rsqrt()
+        if norm.weight is not None:
+            gain = gain * tensors[norm.weight].double()
+        shift = zeros if norm.bias is None else tensors[norm.bias].double()
+        weight = _scale_outputs(weight, gain, source.transposed_groups)
+        bias = (bias - tensors[norm.mean].double()) * gain + shift
+    return weight, bias
+
+
+def _scale_outputs(weight: Tensor, gain: Tensor, transposed_groups: int) -> Tensor:
+    if not transposed_groups:
+        return weight * gain.view(-1, *[1] * (weight.dim() - 1))
+    grouped = weight.unflatten(0, (transposed_groups, -1))
+    tail = [1] * (weight.dim() - 2)
+    return (grouped * gain.view(transposed_groups, 1, -1, *tail)).flatten(0, 1)
+
+
+def folded_tensors(
+    sources: Mapping[str, Source], tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Returns `<layer>.weight` and `<layer>.bias` of every layer, folded, in float32."""
+    found: dict[str, Tensor] = {}
+    for key, source in sources.items():
+        weight, bias = fold(source, tensors)
+        found[f"{key}.weight"] = weight.float()
+        found[f"{key}.bias"] = bias.float()
+    return found

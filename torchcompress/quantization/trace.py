@@ -1,0 +1,145 @@
+"""From a module to a program: a symbolic trace, read call by call."""
+
+from typing import Any
+
+from torch import fx, nn
+
+from torchcompress.core.errors import TraceError
+from torchcompress.core.modules import undisturbed
+from torchcompress.quantization.calls import read_call
+from torchcompress.quantization.patterns import fold_channel_shuffles
+from torchcompress.quantization.program import Program, Result, result_values
+from torchcompress.quantization.sources import Source
+from torchcompress.quantization.tracing import Parameter, Tracing, Value
+
+VIEWS = frozenset({"chunk", "flatten", "reshape", "permute", "transpose"})
+"""Kinds whose output may share memory with their input."""
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.ChannelShuffle) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
+    """Reads a module's eval-mode forward pass as a program.
+
+    The model is left as it was. Sizes stay symbolic, so batch and image size may change.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The program in float operations, and the source of each layer's tensors.
+
+    Raises:
+        TraceError: The forward pass depends on values.
+        UnsupportedError: An operation outside the list, named with its module.
+    """
+    with undisturbed(model):
+        graph = _graph(model)
+        tensors = {**model.state_dict(keep_vars=True)}
+        state = Tracing(model, tensors)
+        inputs: list[tuple[str, str]] = []
+        result: Result | None = None
+        calls: dict[str, int] = {}
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                state.env[node] = Value(next(state.ids))
+                inputs.append((str(node.target), state.env[node].id))
+            elif node.op == "get_attr":
+                state.env[node] = Parameter(str(node.target))
+            elif node.op == "output":
+                state.name = "output"
+                result = _result(state, _resolve(state, node.args[0]))
+            else:
+                state.name = _call_name(node, calls)
+                args, kwargs = _resolve(state, node.args), _resolve(state, dict(node.kwargs))
+                state.env[node], inplace = read_call(state, node, args, kwargs)
+                if inplace:
+                    _overwrite(state, node, args[0])
+    assert result is not None
+    program = Program(_used(inputs, state, result), tuple(state.ops), result)
+    return fold_channel_shuffles(program), state.sources.by_key
+
+
+def _graph(model: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(model)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+        raise TraceError(
+            f"the forward pass cannot be followed: {error}",
+            where=type(model).__name__,
+            hint="control flow that depends on a tensor's values cannot be quantized as a whole",
+        ) from error
+
+
+def _call_name(node: fx.Node, calls: dict[str, int]) -> str:
+    """Returns the module path of a call, numbered from the second call on."""
+    if node.op == "call_module":
+        path = str(node.target)
+    else:
+        stack = node.meta.get("nn_module_stack") or {}
+        owner = list(stack.values())[-1][0] if stack else ""
+        path = ".".join(part for part in (str(owner), node.name) if part)
+    calls[path] = calls.get(path, 0) + 1
+    return path if calls[path] == 1 else f"{path}#{calls[path]}"
+
+
+def _resolve(state: Tracing, value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return state.env[value]
+    if isinstance(value, dict):
+        return {key: _resolve(state, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(state, item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_resolve(state, item) for item in value)
+    return value
+
+
+def _result(state: Tracing, value: Any) -> Result:
+    if isinstance(value, Value):
+        return value.id
+    if isinstance(value, dict):
+        return {str(key): _result(state, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return [kind, *(_result(state, item) for item in value)]
+    raise state.unsupported(f"a result that is {type(value).__name__}")
+
+
+def _used(
+    inputs: list[tuple[str, str]], state: Tracing, result: Result
+) -> tuple[tuple[str, str], ...]:
+    """Drops trailing inputs with a default that nothing reads."""
+    read = {value for op in state.ops for value in op.inputs} | set(result_values(result))
+    while inputs and inputs[-1][1] not in read:
+        inputs.pop()
+    return tuple(inputs)
+
+
+def _overwrite(state: Tracing, node: fx.Node, old: Any) -> None:
+    """Lets every name of a value that was written in place mean the new value."""
+    new = state.env[node]
+    if new == old:
+        return
+    aliases = _aliases(state, old)
+    for other, value in state.env.items():
+        if not isinstance(value, Value) or value.id not in aliases or other is node:
+            continue
+        if value == old:
+            state.env[other] = new
+        elif any(user > node for user in other.users):
+            raise state.unsupported("writing in place through a view")
+
+
+def _aliases(state: Tracing, value: Value) -> set[str]:
+    """Returns the values that may share memory with `value`, itself included."""
+    pairs = [(op.inputs[0], op.output) for op in state.ops if op.kind in VIEWS]
+    found, grown = {value.id}, True
+    while grown:
+        more = {v for pair in pairs if found & set(pair) for v in pair}
+        grown = not more <= found
+        found |= more
+    return found

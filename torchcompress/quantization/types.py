@@ -1,0 +1,73 @@
+"""What each value of a program is: float32, a size, or uint8 on a grid."""
+
+from typing import Literal
+
+from torchcompress.core.errors import ArtifactError
+from torchcompress.quantization.operations import INTEGER, MOVEMENT
+from torchcompress.quantization.program import Op, Program, QParams, result_values
+
+ValueType = QParams | Literal["float", "size"]
+Types = dict[str, ValueType]
+
+SHARING = MOVEMENT | {"max_pool2d"}
+"""Kinds whose output has the range of their input."""
+
+
+def infer_types(program: Program) -> Types:
+    """Returns the type of every value.
+
+    Raises:
+        ArtifactError: A value read before it is made, made twice, or of a type that its reader
+            does not take.
+    """
+    types: Types = {}
+    for _, value in program.inputs:
+        _define(types, value, "float", "inputs")
+    for op in program.ops:
+        for value in op.inputs:
+            if value not in types:
+                raise _malformed(op, f"{value!r} is read before it is made")
+        _define(types, op.output, _output_type(op, [types[v] for v in op.inputs]), op.name)
+    for value in result_values(program.result):
+        if types.get(value) != "float":
+            raise ArtifactError(f"{value!r} is not a float32 value", where="result")
+    return types
+
+
+def _define(types: Types, value: str, kind: ValueType, where: str) -> None:
+    if value in types:
+        raise ArtifactError(f"{value!r} is made twice", where=where)
+    types[value] = kind
+
+
+def _output_type(op: Op, inputs: list[ValueType]) -> ValueType:
+    if op.kind == "size":
+        _expect(op, inputs[0] != "size", "a tensor")
+        return "size"
+    if op.kind in INTEGER:
+        _expect(op, all(t == "size" for t in inputs), "sizes")
+        return "size"
+    if op.kind == "reshape":
+        _expect(op, all(t == "size" for t in inputs[1:]), "sizes")
+        inputs = inputs[:1]
+    if op.kind in SHARING:
+        _expect(op, inputs[0] != "size" and all(t == inputs[0] for t in inputs), "one grid")
+        return inputs[0]
+    integer = [isinstance(t, QParams) for t in inputs]
+    if op.kind == "global_avg_pool":
+        _expect(op, inputs[0] != "size", "a tensor")
+        return "float"
+    if op.int8 or op.kind == "dequantize":
+        _expect(op, all(integer), "uint8 values")
+        return op.out or "float"
+    _expect(op, all(t == "float" for t in inputs), "float32 values")
+    return op.out or "float"
+
+
+def _expect(op: Op, met: bool, what: str) -> None:
+    if not met:
+        raise _malformed(op, f"{op.kind} takes {what}")
+
+
+def _malformed(op: Op, what: str) -> ArtifactError:
+    return ArtifactError(what, where=f"program: {op.name or op.output}")
