@@ -1,6 +1,6 @@
 """torchcompress: makes a trained PyTorch network smaller and faster, and proves what it did."""
 
-from torchcompress.core import errors
+from torchcompress import errors
 from torchcompress.core.history import history
 from torchcompress.core.target import Target
 

@@ -1,0 +1,21 @@
+"""The errors that torchcompress raises, for `except`; `CompressError` is the base of all."""
+
+from torchcompress.core.errors import (
+    ArtifactError,
+    CalibrationError,
+    CompressError,
+    RecipeError,
+    TargetUnreachable,
+    TraceError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "ArtifactError",
+    "CalibrationError",
+    "CompressError",
+    "RecipeError",
+    "TargetUnreachable",
+    "TraceError",
+    "UnsupportedError",
+]
