@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchcompress.core.errors import CompressError
 from torchcompress.training.loss import cross_entropy
 from torchcompress.training.precision import at_least_float32
 
@@ -42,7 +43,11 @@ def kd(
         temperature: T, which divides the logits.
         standardize: Whether each row of logits is first shifted and scaled to mean 0 and standard
             deviation 1 (Sun et al., 2024), so that the student need not match the teacher's range.
+
+    Raises:
+        CompressError: A temperature of 0 or below.
     """
+    _check_temperature("kd.temperature", temperature)
     student, teacher = at_least_float32(student), at_least_float32(teacher)
     if standardize:
         student, teacher = _standardized(student), _standardized(teacher)
@@ -70,7 +75,11 @@ def dist(
         beta: Weight of the relation between classes.
         gamma: Weight of the relation within a class.
         tau: Temperature, which divides the logits.
+
+    Raises:
+        CompressError: A temperature of 0 or below.
     """
+    _check_temperature("dist.tau", tau)
     p = F.softmax(at_least_float32(student) / tau, 1)
     q = F.softmax(at_least_float32(teacher) / tau, 1)
     return tau**2 * (beta * _decorrelation(p, q, 1) + gamma * _decorrelation(p, q, 0))
@@ -89,6 +98,11 @@ def mean_teacher(logits: list[Tensor]) -> Tensor:
         return logits[0]
     logs = torch.stack([F.log_softmax(at_least_float32(one), 1) for one in logits])
     return logs.logsumexp(0) - math.log(len(logits))
+
+
+def _check_temperature(where: str, value: float) -> None:
+    if not value > 0:
+        raise CompressError(f"{value!r} is not above 0", where=where)
 
 
 def _standardized(logits: Tensor) -> Tensor:

@@ -69,9 +69,10 @@ class LossTerm:
                     where=f"losses.{self.name}",
                     hint=did_you_mean(option, known),
                 )
-        if not math.isfinite(self.weight) or self.weight < 0:
+        number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+        if not number or not math.isfinite(self.weight) or self.weight < 0:
             raise CompressError(
-                f"{self.weight:g} is not a weight from 0", where=f"losses.{self.name}.weight"
+                f"{self.weight!r} is not a weight from 0", where=f"losses.{self.name}.weight"
             )
 
 

@@ -1,6 +1,7 @@
 """Saving a training at the end of an epoch, and going on from there."""
 
 import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torchcompress.core.modules import device_of
 from torchcompress.training.callback import Callback, Run
 
 _FORMAT = 1
+_UNSOUND = (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
 class Checkpoint(Callback):
@@ -94,9 +96,14 @@ def _read(path: Path) -> dict[str, Any]:
             "there is no checkpoint to resume from", where=str(path), hint="start with resume=False"
         )
     try:
+        # torch.load does not compare checksums: a flipped bit would pass as a weight.
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise zipfile.BadZipFile(f"{broken} does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ArtifactError("this is not a sound checkpoint", where=str(path)) from error
+    except _UNSOUND as error:
+        raise ArtifactError(f"this is not a sound checkpoint: {error}", where=str(path)) from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ArtifactError("this is not a checkpoint of a training", where=str(path))
     return state

@@ -33,9 +33,11 @@ def build_optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [{**group, "initial_lr": config.lr} for group in groups if group["params"]]
+    fused = all(p.device.type in ("cpu", "cuda") for p in trained)
     if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.lr)
-    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        return AdamW(groups, lr=config.lr, fused=fused)
+    nesterov = config.momentum > 0
+    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
 
 
 def lr_factor(step: int, warmup: float, total: int) -> float:

@@ -1,0 +1,143 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from torchcompress.core.errors import CompressError
+from torchcompress.distillation.losses import ce, dist, kd, mean_teacher
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _kd_standardized(student: Tensor, teacher: Tensor) -> Tensor:
+    return kd(student, teacher, temperature=2.0, standardize=True)
+
+
+def _dist_soft(student: Tensor, teacher: Tensor) -> Tensor:
+    return dist(student, teacher, beta=2.0, gamma=0.5, tau=3.0)
+
+
+LOSSES: list[Loss] = [kd, _kd_standardized, dist, _dist_soft]
+
+
+def _pair(rows: int = 5, classes: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, rows, classes)
+    student, teacher = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return student, teacher
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits)
+    return powers / powers.sum(1, keepdims=True)
+
+
+def test_kd_is_its_closed_form() -> None:
+    student, teacher = _pair()
+    p, q = _softmax(student.numpy() / 3), _softmax(teacher.numpy() / 3)
+    expected = 9 * (q * np.log(q / p)).sum(1).mean()
+    assert kd(student, teacher, temperature=3.0).item() == pytest.approx(expected)
+
+
+def test_standardized_kd_does_not_see_shift_and_scale() -> None:
+    student, teacher = _pair()
+    plain = _kd_standardized(student, teacher)
+    moved = _kd_standardized(student * 7 + 3, teacher * 0.2 - 1)
+    torch.testing.assert_close(plain, moved, rtol=1e-5, atol=0)
+    z = student.numpy()
+    z = (z - z.mean(1, keepdims=True)) / z.std(1, ddof=1, keepdims=True)
+    w = teacher.numpy()
+    w = (w - w.mean(1, keepdims=True)) / w.std(1, ddof=1, keepdims=True)
+    p, q = _softmax(z / 2), _softmax(w / 2)
+    assert plain.item() == pytest.approx(4 * (q * np.log(q / p)).sum(1).mean(), rel=1e-5)
+
+
+def test_dist_is_one_minus_pearson_over_rows_and_over_columns() -> None:
+    student, teacher = _pair()
+    p, q = _softmax(student.numpy() / 3), _softmax(teacher.numpy() / 3)
+    inter = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
+    intra = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
+    assert _dist_soft(student, teacher).item() == pytest.approx(9 * (2 * inter + 0.5 * intra))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_equal_finite_differences(loss: Loss) -> None:
+    student, teacher = _pair()
+    student.requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda s: loss(s, teacher), student)
+    (gradient,) = torch.autograd.grad(loss(student, teacher), student)
+    assert bool((gradient.abs().sum(1) > 1e-6).all())
+
+
+def test_the_gradient_of_ce_equals_finite_differences() -> None:
+    student, _ = _pair()
+    student.requires_grad_(True)
+    labels = torch.tensor([0, 1, 2, 3, 1])
+    assert torch.autograd.gradcheck(lambda s: ce(s, labels, label_smoothing=0.1), student)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_nothing_is_left_to_learn_where_the_student_is_the_teacher(loss: Loss) -> None:
+    teacher = _pair()[1].float()
+    student = teacher.clone().requires_grad_(True)
+    value = loss(student, teacher)
+    (gradient,) = torch.autograd.grad(value, student)
+    assert abs(value.item()) < 1e-5
+    assert gradient.abs().max().item() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_extreme_logits_stay_finite(loss: Loss, dtype: torch.dtype) -> None:
+    sharp = torch.tensor([[300.0, 0, 0], [300, 0, 0], [0, 300, 0]], dtype=dtype)
+    flat = torch.zeros(3, 3, dtype=dtype)
+    other = torch.tensor([[0, 300.0, 0], [300, 0, 0], [0, 0, 300]], dtype=dtype)
+    for student in (sharp, flat, other):
+        for teacher in (sharp, flat, other):
+            leaf = student.clone().requires_grad_(True)
+            value = loss(leaf, teacher)
+            value.backward()
+            assert value.dtype == torch.float32
+            assert torch.isfinite(value)
+            assert leaf.grad is not None
+            assert bool(torch.isfinite(leaf.grad).all())
+            if student is teacher:
+                assert abs(value.item()) < 1e-5
+
+
+def test_extreme_logits_of_ce_stay_finite() -> None:
+    student = torch.tensor([[300.0, 0, 0]], dtype=torch.bfloat16)
+    assert ce(student, torch.tensor([2])).item() == 300.0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_more_samples_of_the_same_do_not_change_the_scale(loss: Loss) -> None:
+    student, teacher = _pair()
+    torch.testing.assert_close(
+        loss(student.repeat(3, 1), teacher.repeat(3, 1)), loss(student, teacher)
+    )
+
+
+def test_a_class_that_the_teacher_never_varies_is_left_out_of_dist() -> None:
+    teacher = torch.tensor([[1.0, 2.0, 0.5]] * 4)
+    student = torch.randn(4, 3)
+    torch.testing.assert_close(dist(student, teacher, gamma=5.0), dist(student, teacher, gamma=0.0))
+
+
+def test_several_teachers_are_their_mean_probability() -> None:
+    one, two = _pair()
+    expected = (one.softmax(1) + two.softmax(1)) / 2
+    torch.testing.assert_close(mean_teacher([one, two]).softmax(1), expected)
+    assert mean_teacher([one]) is one
+    sharp = mean_teacher([torch.tensor([[300.0, 0, 0]]), torch.tensor([[0, 300.0, 0]])])
+    torch.testing.assert_close(sharp.softmax(1), torch.tensor([[0.5, 0.5, 0]]))
+
+
+def test_a_temperature_that_cannot_be_is_refused() -> None:
+    student, teacher = _pair()
+    with pytest.raises(CompressError, match=r"kd\.temperature: 0 is not above 0"):
+        kd(student, teacher, temperature=0)
+    with pytest.raises(CompressError, match=r"dist\.tau"):
+        dist(student, teacher, tau=-1.0)
