@@ -18,7 +18,7 @@ from torchcompress.data.image_folder import (
 )
 from torchcompress.data.memory import MemoryLoader, epoch_generator
 from torchcompress.data.preprocess import Preprocess, three_channels
-from torchcompress.data.sources import IN_MEMORY, Images
+from torchcompress.data.sources import IN_MEMORY, Images, Source
 
 DATASETS: tuple[str, ...] = (*IN_MEMORY, "imagefolder")
 """The names that `open_data` knows."""
@@ -119,33 +119,14 @@ def open_data(
         raise CompressError(
             f"{dataset!r} is not a data set", where="dataset", hint=did_you_mean(dataset, DATASETS)
         )
-    for name, value, least in (
-        ("image_size", image_size, 1),
-        ("batch_size", batch_size, 1),
-        ("calibration", calibration, 1),
-        ("workers", workers, 0),
-        ("seed", seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise CompressError(f"{value!r} is not a whole number from {least}", where=name)
-    for name in augment:
-        if name not in AUGMENTATIONS:
-            raise CompressError(
-                f"{name!r} is not an augmentation",
-                where="augment",
-                hint=did_you_mean(name, AUGMENTATIONS),
-            )
+    options = _Options(
+        image_size, batch_size, calibration, tuple(augment), workers, seed, transform
+    )
     folder = Path(root).expanduser() if root is not None else None
     if dataset == "imagefolder":
-        loaders = _from_files(
-            folder, image_size, batch_size, calibration, augment, workers, seed, transform
-        )
+        data = _from_files(folder, options)
     else:
-        loaders = _in_memory(
-            dataset, folder, image_size, batch_size, calibration, augment, seed, transform
-        )
-    train, val, drawn, class_names = loaders
-    data = Data(train, val, drawn, class_names, (3, image_size, image_size))
+        data = _in_memory(IN_MEMORY[dataset](folder), options)
     made = tuple(data.example().shape[1:])
     if made != data.input_shape:
         raise CompressError(
@@ -156,84 +137,95 @@ def open_data(
     return data
 
 
-_Opened = tuple[Loader, Loader, Loader, tuple[str, ...]]
+@dataclass(frozen=True)
+class _Options:
+    """What `open_data` was asked for, checked."""
+
+    image_size: int
+    batch_size: int
+    calibration: int
+    augment: tuple[str, ...]
+    workers: int
+    seed: int
+    transform: Callable[[Any], Tensor] | None
+
+    def __post_init__(self) -> None:
+        least = {"image_size": 1, "batch_size": 1, "calibration": 1, "workers": 0, "seed": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise CompressError(f"{value!r} is not a whole number from {low}", where=name)
+        for name in self.augment:
+            if name not in AUGMENTATIONS:
+                raise CompressError(
+                    f"{name!r} is not an augmentation",
+                    where="augment",
+                    hint=did_you_mean(name, AUGMENTATIONS),
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return 3, self.image_size, self.image_size
+
+    def draw(self, count: int) -> Tensor:
+        """Returns which of `count` training images serve for calibration."""
+        if self.calibration > count:
+            raise CompressError(
+                f"{self.calibration} images asked, {count} in the training split",
+                where="calibration",
+                hint="a few hundred are enough",
+            )
+        generator = epoch_generator(self.seed, _CALIBRATION_STREAM)
+        return torch.randperm(count, generator=generator)[: self.calibration]
 
 
-def _in_memory(
-    dataset: str,
-    root: Path | None,
-    image_size: int,
-    batch_size: int,
-    calibration: int,
-    augment: Sequence[str],
-    seed: int,
-    transform: Callable[[Tensor], Tensor] | None,
-) -> _Opened:
-    source = IN_MEMORY[dataset](root)
-    if transform is None:
-        preprocess: Callable[[Tensor], Tensor] = Preprocess(source.mean, source.std, image_size)
-    else:
-        preprocess = _on_three_channels(transform)
-    chosen = _draw(len(source.train), calibration, seed)
-    drawn = Images(source.train.images[chosen], source.train.labels[chosen])
-    return (
-        MemoryLoader(
-            source.train, preprocess, batch_size, augment=augment, shuffle=True, seed=seed
-        ),
-        MemoryLoader(source.test, preprocess, batch_size),
-        MemoryLoader(drawn, preprocess, batch_size),
-        source.class_names,
+def _in_memory(source: Source, options: _Options) -> Data:
+    preprocess: Callable[[Tensor], Tensor] = (
+        Preprocess(source.mean, source.std, options.image_size)
+        if options.transform is None
+        else _on_three_channels(options.transform)
     )
+    chosen = options.draw(len(source.train))
+    drawn = Images(source.train.images[chosen], source.train.labels[chosen])
+    train = MemoryLoader(
+        source.train,
+        preprocess,
+        options.batch_size,
+        augment=options.augment,
+        shuffle=True,
+        seed=options.seed,
+    )
+    val = MemoryLoader(source.test, preprocess, options.batch_size)
+    calibration = MemoryLoader(drawn, preprocess, options.batch_size)
+    return Data(train, val, calibration, source.class_names, options.input_shape)
 
 
-def _from_files(
-    root: Path | None,
-    image_size: int,
-    batch_size: int,
-    calibration: int,
-    augment: Sequence[str],
-    workers: int,
-    seed: int,
-    transform: Callable[[Any], Tensor] | None,
-) -> _Opened:
-    train, val = open_folder(root, "train"), open_folder(root, "val")
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))
+def _from_files(root: Path | None, options: _Options) -> Data:
+    images, val_images = open_folder(root, "train"), open_folder(root, "val")
+    if images.classes != val_images.classes:
+        odd = sorted(set(images.classes) ^ set(val_images.classes))
         raise CompressError(
             f"train and val do not hold the same classes: {', '.join(odd[:5])}",
             where=str(root),
             hint="give both the same folder names",
         )
-    plain = transform or eval_transform(image_size)
-    augmented = train_transform(image_size, augment, transform)
-    chosen = _draw(len(train), calibration, seed).tolist()
-    return (
-        FolderLoader(
-            train,
-            range(len(train)),
-            augmented,
-            batch_size,
-            shuffle=True,
-            workers=workers,
-            seed=seed,
-        ),
-        FolderLoader(val, range(len(val)), plain, batch_size, workers=workers),
-        FolderLoader(train, chosen, plain, batch_size, workers=workers),
-        tuple(train.classes),
+    plain = options.transform or eval_transform(options.image_size)
+    chosen = options.draw(len(images)).tolist()
+    train = FolderLoader(
+        images,
+        range(len(images)),
+        train_transform(options.image_size, options.augment, options.transform),
+        options.batch_size,
+        shuffle=True,
+        workers=options.workers,
+        seed=options.seed,
     )
+    val, calibration = (
+        FolderLoader(folder, indices, plain, options.batch_size, workers=options.workers)
+        for folder, indices in ((val_images, range(len(val_images))), (images, chosen))
+    )
+    return Data(train, val, calibration, tuple(images.classes), options.input_shape)
 
 
 def _on_three_channels(transform: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda images: transform(three_channels(images))
-
-
-def _draw(count: int, wanted: int, seed: int) -> Tensor:
-    """Returns which training images serve for calibration."""
-    if wanted > count:
-        raise CompressError(
-            f"{wanted} images asked, {count} in the training split",
-            where="calibration",
-            hint="a few hundred are enough",
-        )
-    generator = epoch_generator(seed, _CALIBRATION_STREAM)
-    return torch.randperm(count, generator=generator)[:wanted]
