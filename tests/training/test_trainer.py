@@ -152,6 +152,9 @@ def test_one_hot_labels_train_the_same_model(make_model: Make) -> None:
 
 
 def test_mixup_gives_blended_rows_to_the_loss(make_model: Make, make_loader: Make) -> None:
+    model = make_model()
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
     rows: list[Tensor] = []
 
     def loss(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -159,7 +162,8 @@ def test_mixup_gives_blended_rows_to_the_loss(make_model: Make, make_loader: Mak
         return cross_entropy(model(inputs), labels)
 
     config = TrainerConfig(epochs=1, mixup_alpha=1.0)
-    Trainer(make_model(), make_loader(), config=config, loss=loss).fit()
+    Trainer(model, make_loader(), config=config, loss=loss).fit()
+    assert len(calls) == 3 + 1
     assert all(row.shape == (16, 4) for row in rows)
     assert any(bool(((row > 0) & (row < 1)).any()) for row in rows)
     torch.testing.assert_close(torch.cat(rows).sum(1), torch.ones(48))
@@ -215,6 +219,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
 def test_what_cannot_be_trained_is_refused(make_model: Make, make_loader: Make) -> None:
     with pytest.raises(CompressError, match="train: the loader is empty"):
         Trainer(make_model(), [])
+    with pytest.raises(CompressError, match="val: the loader is empty"):
+        Trainer(make_model(), make_loader(), [])
     with pytest.raises(CompressError, match="label smoothing belongs to the default loss"):
         Trainer(
             make_model(),

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,15 +93,16 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         config = config or TrainerConfig()
-        if len(train) == 0:
-            raise CompressError("the loader is empty", where="train")
+        for name, loader in (("train", train), ("val", val)):
+            if isinstance(loader, Sized) and len(loader) == 0:
+                raise CompressError("the loader is empty", where=name)
         if resume and checkpoint is None:
             raise CompressError("no file to resume from", where="resume", hint="pass checkpoint=")
         if loss is not None and config.label_smoothing:
             raise CompressError(
                 "label smoothing belongs to the default loss",
                 where="config.label_smoothing",
-                hint="smooth in your own loss, or leave loss= out",
+                hint="give label_smoothing to your own loss",
             )
         self.model = model
         self.train = train
@@ -220,13 +221,18 @@ class Trainer:
         if self.config.mixup_alpha:
             if not isinstance(labels, Tensor):
                 raise CompressError("mixup needs labels", where="train")
-            with undisturbed(self.model):
-                classes = call(self.model, inputs).shape[1]
+            classes = self._count_classes(inputs)
             check_labels(labels, classes, "labels")
             inputs, labels = mixup(inputs, one_hot(labels, classes), self.config.mixup_alpha)
-        return (
-            map_tensors(_channels_last, inputs) if self.config.channels_last else inputs
-        ), labels
+        if self.config.channels_last:
+            inputs = map_tensors(_channels_last, inputs)
+        return inputs, labels
+
+    def _count_classes(self, inputs: Any) -> int:
+        if self._classes is None:
+            with undisturbed(self.model):
+                self._classes = int(call(self.model, inputs).shape[1])
+        return self._classes
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.config.amp is None:
