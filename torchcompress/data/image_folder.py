@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from torchcompress.core.errors import CompressError
-from torchcompress.data.memory import epoch_generator
+from torchcompress.data.seeding import epoch_generator
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

@@ -3,15 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from torchcompress.data.augment import AUGMENTATIONS
+from torchcompress.data.seeding import epoch_generator
 from torchcompress.data.sources import Images
-
-
-def epoch_generator(seed: int, epoch: int) -> Generator:
-    """Returns a generator that depends on the seed and the epoch alone."""
-    return torch.Generator().manual_seed((seed << 20) + epoch)
 
 
 class MemoryLoader:

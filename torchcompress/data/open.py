@@ -16,8 +16,9 @@ from torchcompress.data.image_folder import (
     open_folder,
     train_transform,
 )
-from torchcompress.data.memory import MemoryLoader, epoch_generator
+from torchcompress.data.memory import MemoryLoader
 from torchcompress.data.preprocess import Preprocess, three_channels
+from torchcompress.data.seeding import epoch_generator
 from torchcompress.data.sources import IN_MEMORY, Images, Source
 
 DATASETS: tuple[str, ...] = (*IN_MEMORY, "imagefolder")
@@ -127,8 +128,7 @@ def open_data(
         data = _from_files(folder, options)
     else:
         data = _in_memory(IN_MEMORY[dataset](folder), options)
-    made = tuple(data.example().shape[1:])
-    if made != data.input_shape:
+    if transform is not None and (made := tuple(data.example().shape[1:])) != data.input_shape:
         raise CompressError(
             f"the transform gives inputs of {made}, not {data.input_shape}",
             where="image_size",

@@ -85,10 +85,10 @@ def fashion_mnist(root: Path | None) -> Source:
             paths = {key: folder / (name + suffix) for key, name in _IDX.items()}
             if all(path.is_file() for path in paths.values()):
                 return _fashion(paths)
-    raise _missing(
+    raise CompressError(
         "the four idx files of Fashion-MNIST are not here",
-        folders[0],
-        "put train-images-idx3-ubyte.gz and its three companions there, install Debian's "
+        where=str(folders[0]),
+        hint="put train-images-idx3-ubyte.gz and its three companions there, install Debian's "
         "dataset-fashion-mnist, or use the bundled data set fashion-mnist-mini",
     )
 
@@ -150,21 +150,26 @@ def _fashion(paths: dict[str, Path]) -> Source:
 def _cifar(
     kind: type[CIFAR10], root: Path | None, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Source:
-    folder = _need_root(root, kind.base_folder)
-    if not (folder / kind.base_folder).is_dir():
-        raise _missing(
+    if root is None:
+        raise CompressError(
+            "this data set needs a folder",
+            where="root",
+            hint=f"name the one with {kind.base_folder}",
+        )
+    if not (root / kind.base_folder).is_dir():
+        raise CompressError(
             f"{kind.base_folder} is not here",
-            folder,
-            f"unpack {kind.filename} there, or call torchvision.datasets.{kind.__name__}"
+            where=str(root),
+            hint=f"unpack {kind.filename} there, or call torchvision.datasets.{kind.__name__}"
             "(root, download=True) once",
         )
     try:
-        train, test = kind(folder, train=True), kind(folder, train=False)
+        train, test = kind(root, train=True), kind(root, train=False)
     except RuntimeError as error:
-        raise _missing(
+        raise CompressError(
             "some files are missing or damaged",
-            folder / kind.base_folder,
-            f"unpack {kind.filename} again",
+            where=str(root / kind.base_folder),
+            hint=f"unpack {kind.filename} again",
         ) from error
     return Source(_images(train), _images(test), tuple(train.classes), mean, std)
 
@@ -172,15 +177,3 @@ def _cifar(
 def _images(dataset: Any) -> Images:
     pixels = torch.from_numpy(np.ascontiguousarray(dataset.data.transpose(0, 3, 1, 2)))
     return Images(pixels, torch.tensor(dataset.targets))
-
-
-def _need_root(root: Path | None, content: str) -> Path:
-    if root is None:
-        raise CompressError(
-            "this data set needs a folder", where="root", hint=f"name the one with {content}"
-        )
-    return root
-
-
-def _missing(what: str, where: Path, hint: str) -> CompressError:
-    return CompressError(what, where=str(where), hint=hint)

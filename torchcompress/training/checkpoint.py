@@ -13,6 +13,7 @@ from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.core.files import replacing
 from torchcompress.core.modules import device_of
 from torchcompress.training.callback import Callback, Run
+from torchcompress.training.paths import require_folder
 
 _FORMAT = 1
 _UNSOUND = (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
@@ -30,6 +31,10 @@ class Checkpoint(Callback):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+
+    def on_fit_start(self, run: Run) -> None:
+        """Makes sure that the folder exists before anything is trained."""
+        require_folder(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
         """Saves.
@@ -59,7 +64,7 @@ class Checkpoint(Callback):
             ) from error
 
 
-def resume(path: Path, run: Run) -> None:
+def restore(path: Path, run: Run) -> None:
     """Brings a run, whose callbacks have started, to where a checkpoint left it.
 
     Args:

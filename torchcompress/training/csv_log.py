@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torchcompress.core.files import write_text
 from torchcompress.training.callback import Callback, Run
+from torchcompress.training.paths import require_folder
 
 
 class CSVLog(Callback):
@@ -17,6 +18,10 @@ class CSVLog(Callback):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+
+    def on_fit_start(self, run: Run) -> None:
+        """Makes sure that the folder exists before anything is trained."""
+        require_folder(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
         """Writes the history so far."""

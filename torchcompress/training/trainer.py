@@ -18,7 +18,7 @@ from torchcompress.core.progress import progress_bar
 from torchcompress.data.labels import check_labels, one_hot
 from torchcompress.metrics.accuracy import evaluate
 from torchcompress.training.callback import Callback, Row, Run
-from torchcompress.training.checkpoint import Checkpoint, resume
+from torchcompress.training.checkpoint import Checkpoint, restore
 from torchcompress.training.config import TrainerConfig
 from torchcompress.training.ema import EMA
 from torchcompress.training.loss import Loss, classification_loss
@@ -150,7 +150,7 @@ class Trainer:
         run = Run(self.model, build_optimizer(self.model, self.config), self.config, callbacks)
         run.notify("on_fit_start")
         if self.resume and self.checkpoint is not None:
-            resume(self.checkpoint, run)
+            restore(self.checkpoint, run)
         return run
 
     def _epoch(self, run: Run, bar: Any) -> None:
