@@ -44,8 +44,8 @@ class Budget:
     """The units of a model that can go, in the order in which they would.
 
     Args:
-        groups: The groups that may lose units.
-        scores: A score for each unit; equal ones go in the model's order.
+        groups: The groups that may lose units, at least one.
+        scores: A score for each unit; of equal ones each group loses the same share.
         cost: What remains of the model.
         floors: What must remain of each group.
         scope: `global` ranks all units together, `layer` takes the same fraction of each group.
@@ -60,39 +60,28 @@ class Budget:
         self._floors = floors
         self._per_layer = scope == "layer"
         self._sizes = np.array([g.units for g in groups], np.int64)
+        self._widths = np.array([g.width for g in groups], np.int64)
         owner = np.repeat(np.arange(len(groups)), self._sizes)
-        ranked = [scores[g.name] for g in groups]
-        self._ranking = (
-            owner[np.argsort(np.concatenate(ranked), kind="stable")] if groups else owner
-        )
-
-    def fraction(self, kept: float) -> Removed:
-        """Returns what goes where a fraction of the channels is kept.
-
-        Args:
-            kept: The fraction, of each layer or of all channels together.
-        """
-        if self._per_layer:
-            return self._removed(self._at_fraction(kept))
-        return self._removed(self._at_rank(len(self._ranking) - _floor(kept * len(self._ranking))))
+        ranked = np.concatenate([np.sort(scores[g.name], kind="stable") for g in groups])
+        depth = np.concatenate([np.arange(g.units) / g.units for g in groups])
+        self._ranking = owner[np.lexsort((owner, depth, ranked))]
 
     def meet(self, target: Target) -> Removed:
-        """Returns the least that has to go for a target of MACs or parameters.
+        """Returns the least that has to go for a target.
 
         Args:
-            target: MACs or params, a fraction or a count.
+            target: Channels, MACs or params.
 
         Raises:
             TargetUnreachable: Even the least that must remain costs more.
         """
-        measure = self._cost.macs if target.quantity == "macs" else self._cost.params
-        whole = measure(np.zeros(0, np.int64))
+        if target.quantity == "channels" and self._per_layer:
+            return self._removed(self._at_fraction(target.value))
+        measure = {"channels": self._channels, "macs": self._macs, "params": self._params}
+        cost = measure[target.quantity]
+        whole = cost(np.zeros_like(self._sizes))
         limit = target.absolute(whole)
-
-        def cost(counts: np.ndarray) -> int:
-            return measure(self._labels(counts))
-
-        steps = int(self._sizes.max()) * 4 if self._per_layer and len(self._sizes) else 0
+        steps = int(self._sizes.max()) * 4
         last = steps if self._per_layer else len(self._ranking)
         at: Callable[[int], np.ndarray] = (
             (lambda n: self._at_fraction(1 - n / steps)) if self._per_layer else self._at_rank
@@ -145,12 +134,21 @@ class Budget:
         pairs = zip(self._groups, wanted.tolist(), strict=True)
         return np.array([self._floors.removed(group, n) for group, n in pairs], np.int64)
 
+    def _channels(self, counts: np.ndarray) -> int:
+        return int(((self._sizes - counts) * self._widths).sum())
+
+    def _macs(self, counts: np.ndarray) -> int:
+        return self._cost.macs(self._labels(counts))
+
+    def _params(self, counts: np.ndarray) -> int:
+        return self._cost.params(self._labels(counts))
+
     def _labels(self, counts: np.ndarray) -> np.ndarray:
         parts = [
             group.labels[order[:count]]
             for group, order, count in zip(self._groups, self._orders, counts, strict=True)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return np.concatenate(parts)
 
     def _removed(self, counts: np.ndarray) -> Removed:
         return {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar, cast
 
 from torch import nn
 
@@ -18,13 +19,15 @@ from torchcompress.pruning.importance import magnitude
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.proof import Trial
 
+M = TypeVar("M", bound=nn.Module)
+
 SCOPES = ("global", "layer")
 IMPORTANCES = {"magnitude": magnitude}
 QUANTITIES = ("channels", "macs", "params")
 
 
 def prune_channels(
-    model: nn.Module,
+    model: M,
     x: Inputs,
     target: Target,
     *,
@@ -35,7 +38,7 @@ def prune_channels(
     min_channels: int = 1,
     prove: bool = True,
     inplace: bool = False,
-) -> nn.Module:
+) -> M:
     """Returns a model with fewer channels; see `plan_channels` for the arguments.
 
     Args:
@@ -61,7 +64,7 @@ def prune_channels(
         min_channels=min_channels,
         prove=prove,
     )
-    return plan.apply(model, inplace=inplace)
+    return cast(M, plan.apply(model, inplace=inplace))
 
 
 def plan_channels(
@@ -122,10 +125,7 @@ def plan_channels(
                 hint="a model needs two layers in a row whose channels no output or input fixes",
             )
         budget = Budget(free, scores, cost, floors, scope)
-        removed = (
-            budget.fraction(target.value) if target.quantity == "channels" else budget.meet(target)
-        )
-        draft = Draft(model, tensors, seen, groups, removed)
+        draft = Draft(model, tensors, seen, groups, budget.meet(target))
         if not prove:
             return draft.plan(target, cost)
         trial = draft.trial(x)
