@@ -17,6 +17,12 @@ from torchcompress.data.idx import read_idx
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
 
+_IDX = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
 _FASHION_CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -118,13 +124,6 @@ IN_MEMORY: dict[str, Callable[[Path | None], Source]] = {
     "cifar100": cifar100,
 }
 """The readers of small data sets by name."""
-
-_IDX = {
-    "train_images": "train-images-idx3-ubyte",
-    "train_labels": "train-labels-idx1-ubyte",
-    "test_images": "t10k-images-idx3-ubyte",
-    "test_labels": "t10k-labels-idx1-ubyte",
-}
 
 
 def _fashion(paths: dict[str, Path]) -> Source:
