@@ -15,7 +15,7 @@ from torchcompress.quantization import interpreter
 from torchcompress.quantization.observers import RangeObserver
 from torchcompress.quantization.program import Op, Program
 from torchcompress.quantization.ranges import moved_values
-from torchcompress.quantization.types import infer_types
+from torchcompress.quantization.value_types import infer_types
 
 _TRACE_TOLERANCE = 1e-3
 _SAMPLES = 4
@@ -82,9 +82,20 @@ class Batches:
         """Returns the inputs of the first batch."""
         return next(iter(self))[1]
 
-    def call(self, model: nn.Module, inputs: Any) -> Any:
-        """Calls a model on the inputs of a batch."""
-        return call(model, inputs) if self.forward is None else self.forward(model, inputs)
+    def call(self, model: nn.Module, index: int, inputs: Any) -> Any:
+        """Calls a model on the inputs of a batch.
+
+        Raises:
+            CalibrationError: The model does not take them.
+        """
+        try:
+            return call(model, inputs) if self.forward is None else self.forward(model, inputs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise CalibrationError(
+                f"the model cannot run on it: {error}",
+                where=f"calibration batch {index}",
+                hint="look at the shape and type of the inputs, or pass forward=",
+            ) from error
 
     def passing(self, label: str) -> Iterable[tuple[int, Any]]:
         """Returns the batches under a progress bar."""
@@ -100,8 +111,8 @@ def check_trace(model: nn.Module, program: ProgramModule, batches: Batches) -> N
     """
     inputs = batches.first()
     with undisturbed(model):
-        want = list(tensors_in(batches.call(model, inputs)))
-        got = list(tensors_in(batches.call(program, inputs)))
+        want = list(tensors_in(batches.call(model, 0, inputs)))
+        got = list(tensors_in(batches.call(program, 0, inputs)))
     same = [name for name, _ in want] == [name for name, _ in got]
     for (_, a), (_, b) in zip(want, got, strict=False):
         same = same and a.shape == b.shape
@@ -231,7 +242,7 @@ def _pass(
             for index, inputs in items:
                 if at is not None:
                     at[0] = index
-                batches.call(program, inputs)
+                batches.call(program, index, inputs)
     finally:
         program.observe = None
 

@@ -170,7 +170,7 @@ def _chunk(state: Tracing, input: Value, chunks: int, dim: int = 0) -> tuple[Val
 def _reshape(state: Tracing, input: Value, *shape: Any) -> Value:
     entries = list(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
     sizes = [entry for entry in entries if isinstance(entry, Integer)]
-    plain = [entry.id if isinstance(entry, Integer) else entry for entry in entries]
+    plain = [None if isinstance(entry, Integer) else entry for entry in entries]
     return state.emit("reshape", input, *sizes, shape=plain)
 
 

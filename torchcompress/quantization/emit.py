@@ -11,7 +11,7 @@ from torchcompress.quantization import interpreter
 from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.operations import Tensors
 from torchcompress.quantization.program import Op, Program, map_result, result_values
-from torchcompress.quantization.types import Types
+from torchcompress.quantization.value_types import Types, ValueType
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -38,6 +38,8 @@ def infer_shapes(
     def observe(op: Op | None, value: str, made: Any) -> None:
         if isinstance(made, Tensor):
             found[value] = tuple(made.shape)
+        if op is not None and op.kind == "conv2d":
+            _check_sum(op, found)
 
     nowhere = {name: tensor.to("meta") for name, tensor in tensors.items()}
     inputs = [torch.empty(shape, device="meta") for shape in shapes]
@@ -51,6 +53,12 @@ def infer_shapes(
             " differ",
         ) from error
     return found
+
+
+def _check_sum(op: Op, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuses a residual that would be broadcast: the kernel writes into it."""
+    if any(shapes[residual] != shapes[op.output] for residual in op.inputs[1:]):
+        raise ValueError(f"{op.name} adds maps of different shapes")
 
 
 def emit(
@@ -77,7 +85,7 @@ def emit(
     lines = [f"def run({', '.join(names[value] for _, value in program.inputs)}):"]
     lines += [f" {names[v]} = to_channels_last({names[v]})" for _, v in program.inputs]
     for number, op in enumerate(program.ops):
-        operand_types = [types[value] for value in op.inputs]
+        operand_types: list[ValueType] = [types[value] for value in op.inputs]
         operand_shapes = [known.get(value, ()) for value in op.inputs]
         scope[f"f{number}"] = (
             kernels.bind(op, operand_types, tensors, operand_shapes, op.output in owned)

@@ -3,8 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from torchcompress.quantization.int8.kernels import RESIDUAL_ACTIVATIONS
-from torchcompress.quantization.operations import FUSED_ACTIVATIONS
+from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
 from torchcompress.quantization.program import Op, Program
 from torchcompress.quantization.sources import Source, Sources
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchcompress.quantization.int8 import reference
 from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors
 from torchcompress.quantization.program import Op, Program, map_result
-from torchcompress.quantization.types import Types, infer_types
+from torchcompress.quantization.value_types import Types, infer_types
 
 Bind = Callable[[Op, Any, Tensors, Any], Function]
 Observe = Callable[[Op | None, str, Any], None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from torchcompress.quantization.operations import INTEGER
 from torchcompress.quantization.program import Op, Program, QParams, rename_result
-from torchcompress.quantization.types import SHARING
+from torchcompress.quantization.value_types import SHARING
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -17,7 +17,7 @@ from torchcompress.quantization.int8.selftest import native_works
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.program import Program
 from torchcompress.quantization.table import Row, parse_rows
-from torchcompress.quantization.types import infer_types
+from torchcompress.quantization.value_types import infer_types
 
 _PACKED = 4
 

@@ -22,6 +22,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
 }
 FUSED_ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
+"""What an int8 layer can be followed by."""
+RESIDUAL_ACTIVATIONS = (None, "relu")
+"""What a fused residual sum can be followed by."""
 INTEGER_OPERATORS: dict[str, Callable[[int, int], int]] = {
     "add": operator.add,
     "sub": operator.sub,
@@ -86,11 +89,12 @@ def _shuffle(args: dict[str, Any]) -> Function:
 
 
 def _reshape(args: dict[str, Any]) -> Function:
-    template: list[Any] = args["shape"]
+    # None stands for a size that comes as an input.
+    template: list[int | None] = args["shape"]
 
     def run(x: Tensor, *sizes: int) -> Tensor:
         left = iter(sizes)
-        return x.reshape([next(left) if isinstance(s, str) else s for s in template])
+        return x.reshape([next(left) if size is None else size for size in template])
 
     return run
 

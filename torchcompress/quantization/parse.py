@@ -2,16 +2,16 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torchcompress.core.errors import ArtifactError
-from torchcompress.quantization.int8.kernels import RESIDUAL_ACTIVATIONS
 from torchcompress.quantization.operations import (
     ACTIVATIONS,
     FUSED_ACTIVATIONS,
     INTEGER_OPERATORS,
     LAYERS,
+    RESIDUAL_ACTIVATIONS,
 )
 from torchcompress.quantization.program import Op, Program, QParams, Result
 
@@ -100,7 +100,7 @@ KINDS: dict[str, _Kind] = {
     "chunk": _Kind(1, 1, {"chunks": _integer(1), "dim": _DIM, "index": _integer(0)}),
     "channel_shuffle": _Kind(1, 1, {"groups": _integer(1)}),
     "flatten": _Kind(1, 1, {"start": _DIM, "end": _DIM}),
-    "reshape": _Kind(1, 9, {"shape": _list_of(lambda v: _is_value(v) or _integer(-1)(v))}),
+    "reshape": _Kind(1, 9, {"shape": _list_of(_optional(_integer(-1)))}),
     "permute": _Kind(1, 1, {"dims": _list_of(_DIM)}),
     "transpose": _Kind(1, 1, {"dims": _pair(-8)}),
     "size": _Kind(1, 1, {"dim": _DIM}),
@@ -176,8 +176,8 @@ def _check_op(op: Op, where: str) -> None:
     if op.kind == "chunk":
         _need(op.args["index"] < op.args["chunks"], "index beyond the chunks", where)
     if op.kind == "reshape":
-        sizes = [entry for entry in op.args["shape"] if type(entry) is str]
-        _need(list(op.inputs[1:]) == sizes, "sizes are not its inputs", where)
+        left = op.args["shape"].count(None)
+        _need(len(op.inputs) == 1 + left, "sizes do not match its inputs", where)
     if op.kind == "integer":
         constants = [op.args[side] for side in ("left", "right") if op.args[side] is not None]
         _need(len(constants) + len(op.inputs) == 2, "takes two operands", where)
@@ -192,7 +192,7 @@ def _parse_grid(value: Any, where: str) -> QParams | None:
     if value is None:
         return None
     good = type(value) is list and len(value) == 2 and _is_number(value[0])
-    good = good and 0 < value[0] < 1e38 and _integer(0, 255)(value[1])
+    good = good and 1e-38 < value[0] < 1e38 and _integer(0, 255)(value[1])
     _need(good, f"{value!r} is not a uint8 grid", where)
     return QParams(float(value[0]), value[1])
 
@@ -215,7 +215,7 @@ def _sequence(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _fields(data: Any, keys: tuple[str, ...], where: str) -> Mapping[str, Any]:
+def _fields(data: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:
     _need(type(data) is dict and set(data) == set(keys), f"needs exactly {', '.join(keys)}", where)
     return data
 

@@ -42,10 +42,10 @@ def _shuffle_groups(merge: Op, made: dict[str, Op]) -> int | None:
     split = made.get(swap.inputs[0]) if swap is not None and swap.kind == "transpose" else None
     if swap is None or split is None or split.kind != "reshape":
         return None
-    shape: list[Entry] = split.args["shape"]
+    shape, whole = _entries(split), _entries(merge)
     if sorted(swap.args["dims"]) != [1, 2] or len(shape) != 5:
         return None
-    x, groups, whole = split.inputs[0], shape[1], merge.args["shape"]
+    x, groups = split.inputs[0], shape[1]
     if not isinstance(groups, int) or groups < 1 or len(whole) != 4:
         return None
     rows = [(0, 0), (3, 2), (4, 3)]
@@ -54,7 +54,13 @@ def _shuffle_groups(merge: Op, made: dict[str, Op]) -> int | None:
     if not (shape[2] == -1 or _is_quotient(shape[2], x, groups, made)):
         return None
     merged = [_is_size(whole[d], x, d, made) or whole[d] == -1 for d in range(4)]
-    return groups if all(merged) and list(whole).count(-1) <= 1 else None
+    return groups if all(merged) and whole.count(-1) <= 1 else None
+
+
+def _entries(reshape: Op) -> list[Entry]:
+    """Returns the shape of a reshape, its sizes by value id."""
+    sizes = iter(reshape.inputs[1:])
+    return [next(sizes) if entry is None else entry for entry in reshape.args["shape"]]
 
 
 def _is_size(entry: Entry, x: str, dim: int, made: dict[str, Op]) -> bool:

@@ -16,7 +16,7 @@ from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.program import Program
 from torchcompress.quantization.sources import Source, fold
 from torchcompress.quantization.table import Row, format_rows, parse_rows
-from torchcompress.quantization.types import QParams, infer_types
+from torchcompress.quantization.value_types import QParams, infer_types
 
 
 @dataclass(frozen=True)

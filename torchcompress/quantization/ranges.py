@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.types import SHARING
+from torchcompress.quantization.value_types import SHARING
 
 _UNEVEN = 4.0
 

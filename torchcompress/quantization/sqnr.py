@@ -10,7 +10,7 @@ from torch import Tensor
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.operations import Tensors, dequantizer
 from torchcompress.quantization.program import Op, Program, QParams
-from torchcompress.quantization.types import infer_types
+from torchcompress.quantization.value_types import infer_types
 
 
 def sqnr(signal: Tensor, noisy: Tensor) -> float | None:

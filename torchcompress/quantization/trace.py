@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import fx, nn
+from torch.fx.proxy import TraceError as FxTraceError
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.modules import undisturbed
@@ -66,7 +67,7 @@ def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
 def _graph(model: nn.Module) -> fx.Graph:
     try:
         return _Tracer().trace(model)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+    except (FxTraceError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         raise TraceError(
             f"the forward pass cannot be followed: {error}",
             where=type(model).__name__,

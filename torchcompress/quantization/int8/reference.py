@@ -1,5 +1,7 @@
 """The reference: the same integers in float64 on any device, the oracle of the kernels."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,12 +18,10 @@ from torchcompress.quantization.operations import (
     quantizer,
 )
 from torchcompress.quantization.program import Op, QParams
-from torchcompress.quantization.types import INTEGER, ValueType
+from torchcompress.quantization.value_types import INTEGER, ValueType
 
 
-def bind(
-    op: Op, types: list[ValueType], tensors: Tensors, shapes: list[tuple[int, ...]] | None = None
-) -> Function:
+def bind(op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: object = None) -> Function:
     """Returns the function of an op, from its inputs to its output.
 
     Args:
@@ -57,7 +57,7 @@ def _real(q: Tensor, grid: QParams) -> Tensor:
     return (q.double() - grid.zero_point) * grid.scale
 
 
-def _conv2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+def _conv2d(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     grid, args = grid_of(types[0]), op.args
     weight = tensors[f"{op.layer}.weight"].double()
     gain = (tensors[f"{op.layer}.scale"].double() * grid.scale).view(-1, 1, 1)
@@ -74,7 +74,7 @@ def _conv2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
     return run
 
 
-def _linear(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+def _linear(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     grid = grid_of(types[0])
     weight = tensors[f"{op.layer}.weight"].double()
     gain = tensors[f"{op.layer}.scale"].double() * grid.scale
@@ -87,7 +87,7 @@ def _linear(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
     return run
 
 
-def _max_pool2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+def _max_pool2d(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     def run(x: Tensor) -> Tensor:
         y = F.max_pool2d(x.float(), **op.args).to(torch.uint8)
         return y.contiguous(memory_format=CHANNELS_LAST)
@@ -95,12 +95,12 @@ def _max_pool2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
     return run
 
 
-def _avg_pool2d(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+def _avg_pool2d(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     grid = grid_of(types[0])
     return lambda x: _finish(F.avg_pool2d(_real(x, grid), **op.args), op.out)
 
 
-def global_avg_pool(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+def global_avg_pool(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     """Returns the mean over the pixels of a uint8 map, in float32."""
     grid, keepdim = grid_of(types[0]), op.args["keepdim"]
 
@@ -111,7 +111,7 @@ def global_avg_pool(op: Op, types: list[ValueType], tensors: Tensors) -> Functio
     return run
 
 
-def _dequantize(op: Op, types: list[ValueType], tensors: Tensors) -> Function:
+def _dequantize(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     grid = grid_of(types[0])
     return dequantizer(grid.scale, grid.zero_point)
 

@@ -3,13 +3,15 @@
 import functools
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from torchcompress.quantization.int8 import kernels, reference
+from torchcompress.quantization.operations import RESIDUAL_ACTIVATIONS
 from torchcompress.quantization.program import Op, QParams
-from torchcompress.quantization.types import ValueType
+from torchcompress.quantization.value_types import ValueType
 
 _X, _OUT, _RESIDUAL = QParams(0.02, 31), QParams(0.09, 100), QParams(0.05, 90)
 
@@ -52,8 +54,8 @@ Case = tuple[Op, list[ValueType], list[Tensor], dict[str, Tensor]]
 def _cases() -> Iterator[Case]:
     random = torch.Generator().manual_seed(0)
 
-    def image(channels: int, grid_height: int = 9) -> Tensor:
-        shape = (2, channels, grid_height, 9)
+    def image(channels: int) -> Tensor:
+        shape = (2, channels, 9, 9)
         x = torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
         return x.contiguous(memory_format=torch.channels_last)
 
@@ -70,10 +72,13 @@ def _cases() -> Iterator[Case]:
                 args = _conv(groups, weight[2] // 2, activation)
                 op = Op("conv2d", "y", ("x",), args, "l", f"conv2d {activation}", True, out)
                 yield op, [_X], [image(16)], layer(*weight)
-    for activation in kernels.RESIDUAL_ACTIVATIONS:
+    for activation in RESIDUAL_ACTIVATIONS:
         args = _conv(1, 1, activation)
         op = Op("conv2d", "y", ("x", "r"), args, "l", f"conv2d sum {activation}", True, _OUT)
         yield op, [_X, _RESIDUAL], [image(16), image(8)], layer(8, 16, 3, 3)
+        op = replace(op, name=f"product sum {activation}")
+        one = [image(16)[:, :, :1, :1], image(8)[:, :, :1, :1]]
+        yield op, [_X, _RESIDUAL], one, layer(8, 16, 3, 3)
     for activation in (None, "relu", "relu6", "hardswish", "silu"):
         op = Op("linear", "y", ("x",), {"activation": activation}, "l", "linear", True, _OUT)
         yield op, [_X], [image(16)[:, :, 0, 0].contiguous()], layer(10, 16)

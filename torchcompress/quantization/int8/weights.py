@@ -27,7 +27,7 @@ def quantize_weight(
     # What an accumulator may hold besides the bias: 255 * 127 for each product.
     room = _INT32_MAX - 255 * 127 * rows.shape[1]
     largest = rows.abs().amax(1)
-    scale = torch.maximum(largest / 127, bias.abs() / (input_scale * max(room, 1)))
-    scale = torch.where((largest == 0) | (scale < _SMALLEST), 1.0, scale).float()
+    scale = torch.where(largest / 127 < _SMALLEST, 1.0, largest / 127)
+    scale = torch.maximum(scale, bias.abs() / (input_scale * max(room, 1))).float()
     rounded = (rows / scale.double().unsqueeze(1)).round().clamp(-127, 127)
     return rounded.to(torch.int8).view(weight.shape), scale, bias.float()

@@ -1,0 +1,156 @@
+"""Native kernels against the float64 reference, within one step, over random geometries."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from torchcompress.quantization.int8 import kernels, reference
+from torchcompress.quantization.int8.selftest import agree
+from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
+from torchcompress.quantization.program import Op, QParams
+from torchcompress.quantization.value_types import ValueType
+
+grids = st.builds(QParams, st.floats(1e-3, 0.1), st.integers(0, 255))
+quick = settings(max_examples=40, deadline=None)
+
+
+def bytes_like(*shape: int) -> Tensor:
+    x = torch.randint(0, 256, shape, dtype=torch.uint8)
+    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+
+def layer(*shape: int) -> dict[str, Tensor]:
+    return {
+        "l.weight": torch.randint(-127, 128, shape, dtype=torch.int8),
+        "l.scale": torch.rand(shape[0]) * 1e-2 + 1e-4,
+        "l.bias": torch.randn(shape[0]),
+    }
+
+
+def check(op: Op, types: list[ValueType], tensors: dict[str, Tensor], *inputs: Tensor) -> None:
+    shapes = [tuple(x.shape) for x in inputs]
+    want = reference.bind(op, types, tensors)(*(x.clone() for x in inputs))
+    kept = [x.clone() for x in inputs]
+    got = kernels.bind(op, types, tensors, shapes)(*inputs)
+    assert agree(got, want)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, kept, strict=True))
+    if len(inputs) > 1:
+        overwriting = kernels.bind(op, types, tensors, shapes, overwrite=True)
+        assert torch.equal(overwriting(*kept), got)
+
+
+@quick
+@given(data=st.data())
+def test_convolution(data: st.DataObject) -> None:
+    draw = data.draw
+    groups = draw(st.sampled_from([1, 2, 4]))
+    channels, filters = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9))
+    kernel, size = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    padding, stride = draw(st.integers(0, 2)), draw(st.integers(1, 3))
+    dilation = draw(st.integers(1, 2))
+    if size + 2 * padding < dilation * (kernel - 1) + 1:
+        return
+    args = {
+        "stride": [stride, 1],
+        "padding": [padding, padding],
+        "dilation": [dilation, dilation],
+        "groups": groups,
+        "activation": draw(st.sampled_from([None, *FUSED_ACTIVATIONS])),
+    }
+    out = draw(st.none() | grids)
+    op = Op("conv2d", "y", ("x",), args, "l", int8=True, out=out)
+    x = bytes_like(draw(st.integers(1, 3)), channels, size, size)
+    weights = layer(filters, channels // groups, kernel, kernel)
+    check(op, [draw(grids)], weights, x)
+
+
+@quick
+@given(data=st.data())
+def test_convolution_with_residual(data: st.DataObject) -> None:
+    draw = data.draw
+    size, padding, stride = (
+        draw(st.integers(1, 6)),
+        draw(st.integers(0, 1)),
+        draw(st.integers(1, 2)),
+    )
+    kernel = draw(st.sampled_from([1, 3]))
+    out_size = (size + 2 * padding - kernel) // stride + 1
+    if size + 2 * padding < kernel:
+        return
+    args = {
+        "stride": [stride, stride],
+        "padding": [padding, padding],
+        "dilation": [1, 1],
+        "groups": 1,
+        "activation": draw(st.sampled_from(RESIDUAL_ACTIVATIONS)),
+    }
+    op = Op("conv2d", "y", ("x", "r"), args, "l", int8=True, out=draw(grids))
+    filters = draw(st.integers(1, 20))
+    x, residual = bytes_like(2, 5, size, size), bytes_like(2, filters, out_size, out_size)
+    check(op, [draw(grids), draw(grids)], layer(filters, 5, kernel, kernel), x, residual)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(32, 32), (96, 96)])
+def test_depthwise_and_strided_layouts(channels: int, filters: int) -> None:
+    args = {"stride": [2, 2], "padding": [1, 1], "dilation": [1, 1], "activation": "relu6"}
+    op = Op(
+        "conv2d", "y", ("x",), {**args, "groups": channels}, "l", int8=True, out=QParams(0.1, 9)
+    )
+    weights = layer(filters, 1, 3, 3)
+    x = bytes_like(2, channels, 8, 6)
+    wide = bytes_like(2, 2 * channels, 8, 6)
+    for same_values in (x, x.contiguous(), wide[:, channels:], x.permute(0, 1, 3, 2)):
+        check(op, [QParams(0.02, 200)], weights, same_values)
+
+
+@quick
+@given(grid=grids, out=st.none() | grids, rows=st.integers(1, 5), data=st.data())
+def test_linear(grid: QParams, out: QParams | None, rows: int, data: st.DataObject) -> None:
+    activation = data.draw(st.sampled_from([None, *FUSED_ACTIVATIONS]))
+    op = Op("linear", "y", ("x",), {"activation": activation}, "l", int8=True, out=out)
+    check(op, [grid], layer(7, 33), bytes_like(rows, 33))
+    check(op, [grid], layer(7, 33), bytes_like(rows, 3, 33))
+
+
+def test_exact_on_extreme_integers() -> None:
+    """127 times 255, over so many products that int16 or float32 sums would be wrong."""
+    args = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
+    op = Op("conv2d", "y", ("x",), {**args, "activation": None}, "l", int8=True)
+    for sign in (1, -1):
+        weight = torch.full((4, 512, 3, 3), 127 * sign, dtype=torch.int8)
+        tensors = {"l.weight": weight, "l.scale": torch.ones(4), "l.bias": torch.zeros(4)}
+        x = torch.full((1, 512, 4, 4), 255, dtype=torch.uint8)
+        got = kernels.bind(op, [QParams(1.0, 0)], tensors, [(1, 512, 4, 4)])(x)
+        assert torch.equal(got, torch.full((1, 4, 2, 2), 127.0 * 255 * sign * 512 * 9))
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_max_pool_is_exact(ceil_mode: bool) -> None:
+    args = {
+        "kernel_size": [3, 2],
+        "stride": [2, 2],
+        "padding": [1, 1],
+        "dilation": [1, 1],
+        "ceil_mode": ceil_mode,
+    }
+    op = Op("max_pool2d", "y", ("x",), args)
+    x = bytes_like(2, 19, 24, 23)
+    want = torch.max_pool2d(x.float(), [3, 2], [2, 2], [1, 1], [1, 1], ceil_mode)
+    got = kernels.bind(op, [QParams(0.1, 77)], {}, [tuple(x.shape)])(x)
+    assert torch.equal(got.float(), want)
+
+
+@quick
+@given(grid=grids, out=grids, kernel=st.integers(1, 3), stride=st.integers(1, 3))
+def test_avg_pool(grid: QParams, out: QParams, kernel: int, stride: int) -> None:
+    args = {
+        "kernel_size": [kernel, kernel],
+        "stride": [stride, stride],
+        "padding": [0, 0],
+        "ceil_mode": False,
+        "count_include_pad": True,
+    }
+    op = Op("avg_pool2d", "y", ("x",), args, int8=True, out=out)
+    check(op, [grid], {}, bytes_like(2, 11, 7, 6))

@@ -1,0 +1,43 @@
+"""The reference against arithmetic spelled out on integers."""
+
+import torch
+
+from torchcompress.quantization.int8 import reference
+from torchcompress.quantization.program import Op, QParams
+
+
+def test_convolution_by_hand() -> None:
+    args = {
+        "stride": [1, 1],
+        "padding": [0, 0],
+        "dilation": [1, 1],
+        "groups": 1,
+        "activation": "relu",
+    }
+    tensors = {
+        "l.weight": torch.tensor([[3, -5], [127, 1]], dtype=torch.int8).view(2, 2, 1, 1),
+        "l.scale": torch.tensor([0.5, 0.25]),
+        "l.bias": torch.tensor([1.0, -2.0]),
+    }
+    x = torch.tensor([200, 12], dtype=torch.uint8).view(1, 2, 1, 1)
+    residual = torch.tensor([7, 250], dtype=torch.uint8).view(1, 2, 1, 1)
+    op = Op("conv2d", "y", ("x", "r"), args, "l", int8=True, out=QParams(2.0, 3))
+    got = reference.bind(op, [QParams(0.5, 10), QParams(0.25, 5)], tensors)(x, residual)
+    # (190*3 + 2*-5) * 0.5 * 0.5 + 1 + 2 * 0.25 = 141.5; (190*127 + 2) * 0.125 - 2 + 61.25 saturates
+    assert got.flatten().tolist() == [round(141.5 / 2) + 3, 255]
+
+
+def test_quantize_rounds_half_to_even_and_saturates() -> None:
+    op = Op("quantize", "y", ("x",), out=QParams(0.5, 10))
+    x = torch.tensor([0.25, 0.75, 1.25, -0.25, -100.0, 1000.0, 0.0])
+    got = reference.bind(op, ["float"], {})(x)
+    assert got.tolist() == [10, 12, 12, 10, 0, 255, 10]
+    back = reference.bind(Op("dequantize", "z", ("y",)), [QParams(0.5, 10)], {})(got)
+    assert back.tolist() == [0.0, 1.0, 1.0, 0.0, -5.0, 122.5, 0.0]
+
+
+def test_global_average_of_integers() -> None:
+    x = torch.tensor([[0, 4], [250, 2]], dtype=torch.uint8).view(1, 1, 2, 2)
+    op = Op("global_avg_pool", "y", ("x",), {"keepdim": False})
+    got = reference.bind(op, [QParams(0.5, 4)], {})(x)
+    assert got.tolist() == [[(64.0 - 4) * 0.5]]

@@ -1,0 +1,16 @@
+import pytest
+
+from torchcompress.core.errors import CompressError
+from torchcompress.quantization import QuantizationConfig
+
+
+def test_presets() -> None:
+    assert QuantizationConfig.preset("default") == QuantizationConfig(ranges="mse")
+    assert QuantizationConfig.preset("fast") == QuantizationConfig(ranges="minmax")
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(CompressError, match="did you mean 'fast'"):
+        QuantizationConfig.preset("fats")
+    with pytest.raises(CompressError, match=r"config\.ranges: 'mean' is not a way"):
+        QuantizationConfig(ranges="mean")  # pyright: ignore[reportArgumentType]

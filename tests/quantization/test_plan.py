@@ -1,0 +1,88 @@
+import copy
+import json
+
+import pytest
+import torch
+from torch import fx, nn
+from torchvision.models import resnet18
+
+from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
+from torchcompress.core.history import Architecture, architecture, history, remember_architecture
+from torchcompress.core.plan import plan_from_json, plan_to_json
+from torchcompress.quantization import Int8Model, QuantizationPlan, quantize
+
+
+def net(seed: int = 0, hidden: int = 8) -> nn.Sequential:
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, hidden, 3), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, 2, 1)]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(4, 3, 8, 8)
+
+
+def plan_of(model: Int8Model) -> QuantizationPlan:
+    plan = model.plan
+    assert isinstance(plan, QuantizationPlan)
+    return plan
+
+
+def test_applied_to_a_fresh_copy_it_gives_the_same_bits(
+    x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = resnet18(weights=None, num_classes=4).eval()
+    images = torch.randn(2, 3, 32, 32)
+    quantized = quantize(model, [images], "fast")
+    fresh = resnet18(weights=None, num_classes=4)
+    fresh.load_state_dict(model.state_dict())
+
+    def no_trace(*args: object) -> None:
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr(fx.Tracer, "trace", no_trace)
+    plan = plan_from_json(json.loads(json.dumps(plan_to_json(plan_of(quantized)))))
+    assert plan == quantized.plan
+    assert torch.equal(plan.apply(fresh)(images), quantized(images))
+
+
+def test_it_quantizes_the_weights_that_it_is_given(x: torch.Tensor) -> None:
+    first, second = net(0), net(1)
+    plan = plan_of(quantize(first, [x]))
+    with torch.no_grad():
+        gap = (plan.apply(second)(x) - second(x)).abs().max()
+        assert gap < 0.3 * (first(x) - second(x)).abs().max()
+
+
+def test_the_first_tensor_that_does_not_fit_is_named(x: torch.Tensor) -> None:
+    plan = plan_of(quantize(net(), [x]))
+    with pytest.raises(CompressError, match=r"0\.weight: has shape \[6, 3, 3, 3\], the plan \[8"):
+        plan.apply(net(hidden=6))
+    with pytest.raises(CompressError, match=r"0\.weight: the model has no such tensor"):
+        plan.apply(nn.Sequential(nn.Identity()))
+    with pytest.raises(UnsupportedError, match=r"0\.weight: is torch\.float16"):
+        plan.apply(net().half())
+    with pytest.raises(UnsupportedError, match="new module"):
+        plan.apply(net(), inplace=True)
+
+
+def test_history_and_architecture_are_inherited(x: torch.Tensor) -> None:
+    model = net()
+    remember_architecture(model, Architecture("resnet18"))
+    quantized = copy.deepcopy(quantize(model, [x]))
+    assert history(quantized) == (quantized.plan,)
+    assert architecture(quantized) == Architecture("resnet18")
+    assert history(model) == ()
+
+
+def test_it_prints_as_a_table(x: torch.Tensor) -> None:
+    lines = str(plan_of(quantize(net(), [x]))).splitlines()
+    assert lines[0] == "2 of 2 layers in int8"
+    assert lines[2].split()[:3] == ["0", "conv2d", "int8"]
+
+
+def test_other_data_is_not_a_plan() -> None:
+    for data in ({}, {"program": {}, "sources": [], "rows": []}, {"sources": {"a": {}}}):
+        with pytest.raises(ArtifactError):
+            QuantizationPlan.from_json(data)
