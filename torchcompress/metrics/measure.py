@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from torchcompress.core.inputs import Inputs
+from torchcompress.core.inputs import Inputs, call
 from torchcompress.graph.macs import count_macs
 from torchcompress.metrics.accuracy import evaluate
 from torchcompress.metrics.latency import LatencySetting, Ratio, measure_latency
@@ -121,18 +121,29 @@ def compare(
     )
 
 
+def float_form(model: nn.Module, x: Inputs) -> nn.Module:
+    """Returns the form of an int8 model that runs the same in float; another model is its own.
+
+    Args:
+        model: Any model.
+        x: Example inputs. The form has run on them once, since its first call with new shapes does
+            more than the network's arithmetic.
+    """
+    reference = getattr(type(model), "reference", None)
+    if reference is None:
+        return model
+    form = reference(model)
+    call(form, x)
+    return form
+
+
 def _without_latency(
     model: nn.Module, x: Inputs, loader: Iterable[Any] | None, file: str | Path | None
 ) -> Measurement:
+    one = LatencySetting().example(x)
     return Measurement(
         accuracy=None if loader is None else evaluate(model, loader).fraction,
         file_bytes=state_dict_bytes(model) if file is None else file_bytes(file),
         params=count_params(model),
-        macs=count_macs(_float_form(model), LatencySetting().example(x)),
+        macs=count_macs(float_form(model, one), one),
     )
-
-
-def _float_form(model: nn.Module) -> nn.Module:
-    """Returns the form of an int8 model that runs the same in float; another model is its own."""
-    reference = getattr(type(model), "reference", None)
-    return model if reference is None else reference(model)

@@ -3,6 +3,7 @@
 from torchcompress.report.gate import judge
 from torchcompress.report.html import report_to_html
 from torchcompress.report.record import (
+    Cell,
     Gate,
     GateCheck,
     Report,
@@ -15,6 +16,7 @@ from torchcompress.report.record import (
 from torchcompress.report.text import report_to_text, text_table
 
 __all__ = [
+    "Cell",
     "Gate",
     "GateCheck",
     "Report",

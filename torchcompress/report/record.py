@@ -11,6 +11,7 @@ from torchcompress.metrics.latency import Ratio
 from torchcompress.metrics.measure import Measurement
 
 Cell = str | int | float | None
+"""What a table's cell holds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,134 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import torchcompress
+from torchcompress.core.errors import CompressError, RecipeError
+from torchcompress.core.history import history
+from torchcompress.data import open_data
+from torchcompress.deploy import load
+from torchcompress.metrics import evaluate
+from torchcompress.quantization import Int8Model
+from torchcompress.recipe.network import build_network
+from torchcompress.recipe.read import load_recipe
+from torchcompress.recipe.runner import RunResult, run_recipe
+from torchcompress.report import read_report
+
+KINDS = ["train", "prune.channels", "distill", "quantize.ptq"]
+
+
+@pytest.fixture(scope="module")
+def result(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return run_recipe(tiny_recipe, out=tmp_path_factory.mktemp("run") / "out")
+
+
+def test_four_stages_on_one_network(result: RunResult, tiny_recipe: Path) -> None:
+    report = result.report
+    assert [stage.kind for stage in report.stages] == KINDS
+    trained, pruned, distilled, quantized = report.stages
+    assert trained.macs == report.before.macs > pruned.macs == distilled.macs == quantized.macs
+    assert pruned.params < trained.params
+    assert quantized.file_bytes < trained.file_bytes
+    assert all(stage.speedup.keys() == stage.latency_ms.keys() for stage in report.stages)
+    assert list(quantized.latency_ms) == ["threads=1,batch=2,image_size=20"]
+    assert isinstance(result.model, Int8Model)
+    assert result.passed
+
+
+def test_the_folder_holds_the_recipe_each_stage_and_the_result(result: RunResult) -> None:
+    assert {path.name for path in result.folder.iterdir()} == {
+        "recipe.json",
+        "report.json",
+        "report.html",
+        "model.tcz",
+        "01-train.tcz",
+        "01-train.csv",
+        "02-prune.channels.tcz",
+        "03-distill.tcz",
+        "03-distill.csv",
+        "04-quantize.ptq.tcz",
+    }
+    assert read_report(result.folder / "report.json") == result.report
+    assert (result.folder / "model.tcz").read_bytes() == (
+        result.folder / "04-quantize.ptq.tcz"
+    ).read_bytes()
+    for stage in result.report.stages:
+        assert (result.folder / stage.file).stat().st_size == stage.file_bytes
+    with (result.folder / "01-train.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+
+
+def test_the_accuracies_are_those_of_the_saved_models(result: RunResult, tiny_images: Path) -> None:
+    data = open_data("fashion-mnist", tiny_images, image_size=16, calibration=64)
+    for stage in result.report.stages:
+        model = load(result.folder / stage.file, trust=["tiny_network:tiny"])
+        assert evaluate(model, data.val).fraction == stage.accuracy
+    assert len(history(load(result.folder / "model.tcz"))) == 2
+
+
+def test_one_seed_gives_one_result(result: RunResult, tiny_recipe: Path, tmp_path: Path) -> None:
+    torch.rand(7)
+    again = run_recipe(load_recipe(result.folder / "recipe.json"), out=tmp_path / "again")
+    accuracies = [[s.accuracy for s in r.report.stages] for r in (result, again)]
+    assert accuracies[0] == accuracies[1]
+    assert result.report.before.accuracy == again.report.before.accuracy
+    x = torch.randn(4, 3, 16, 16)
+    assert torch.equal(result.model(x), again.model(x))
+
+
+def test_a_missed_gate_keeps_the_result(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        tiny_recipe, ["stage=[{kind='train', epochs=1}]", "gate.max_file_mb=0.0001"]
+    )
+    missed = run_recipe(recipe, out=tmp_path / "out")
+    assert not missed.passed
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["gate"]["passed"] is False
+    assert (tmp_path / "out" / "model.tcz").is_file()
+
+
+def test_a_refused_recipe_writes_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for override in ("data.root=/no/such", "stage.1.exclude=['conv9']", "model.arch=tiny:other"):
+        with pytest.raises(RecipeError):
+            run_recipe(load_recipe(tiny_recipe, [override]), out=tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_stage_that_fails_leaves_the_finished_ones(
+    tiny_recipe: Path, tiny_images: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(tiny_recipe, ["stage=[{kind='train',epochs=1},{kind='quantize.ptq'}]"])
+    good = open_data("fashion-mnist", tiny_images, image_size=16, calibration=64)
+    batch, labels = next(iter(good.calibration))
+
+    class Broken(list):  # pyright: ignore[reportMissingTypeArgument]
+        def set_epoch(self, epoch: int) -> None: ...
+
+    first = batch.clone()
+    broken = replace(good, calibration=Broken([(first, labels), (batch * torch.nan, labels)]))
+    with pytest.raises(CompressError, match="batch 1"):
+        run_recipe(recipe, out=tmp_path / "out", data=broken)
+    report = read_report(tmp_path / "out" / "report.json")
+    assert [stage.kind for stage in report.stages] == ["train"]
+    assert report.gate is None
+    assert not (tmp_path / "out" / "model.tcz").exists()
+
+
+def test_an_own_model_is_not_changed(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_recipe, ["stage=[{kind='train', epochs=1}]"])
+    own = build_network("tiny_network:tiny", {"width": 4}, None, num_classes=10).train()
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    run_recipe(recipe, out=tmp_path / "out", model=own)
+    assert own.training
+    assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_version_is_in_the_report(result: RunResult) -> None:
+    assert result.report.environment["torchcompress"] == torchcompress.__version__

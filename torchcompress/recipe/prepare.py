@@ -1,0 +1,97 @@
+"""Everything that can be checked before anything trains."""
+
+import copy
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from torchcompress.core.errors import RecipeError
+from torchcompress.core.modules import match_names
+from torchcompress.data import Data, open_data
+from torchcompress.graph.macs import count_macs
+from torchcompress.recipe.faults import as_recipe_error
+from torchcompress.recipe.network import build_network
+from torchcompress.recipe.schema import DataSection, Recipe
+from torchcompress.recipe.stage_schema import PruneChannels, QuantizePtq, Train
+from torchcompress.recipe.stages import plan_pruning
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe starts from.
+
+    Args:
+        model: The network, with its weights.
+        data: The data set, opened.
+        example: The first calibration image, (1, C, H, W).
+    """
+
+    model: nn.Module
+    data: Data
+    example: Tensor
+
+
+def prepare(
+    recipe: Recipe, *, model: nn.Module | None = None, data: Data | None = None
+) -> Prepared:
+    """Opens the data, builds the network, and goes through the stages without training.
+
+    Args:
+        recipe: What will run.
+        model: A network in place of the one that `[model]` says; it is copied.
+        data: A data set in place of the one that `[data]` says.
+
+    Raises:
+        RecipeError: Missing data, weights of another network, a glob that matches nothing, or a
+            target that cannot be reached; names the key.
+    """
+    if model is None and recipe.model.weights is None and not isinstance(recipe.stage[0], Train):
+        raise RecipeError(
+            f"{recipe.stage[0].kind!r} needs a trained network",
+            where="stage[0]",
+            hint="give model.weights, or let a stage of kind 'train' come first",
+        )
+    data = data or open_recipe_data(recipe)
+    model = (
+        copy.deepcopy(model) if model is not None else build_recipe_model(recipe, data.num_classes)
+    )
+    example = data.example()
+    with as_recipe_error("data", DataSection.model_fields):
+        count_macs(model, example)
+    for index, latency in enumerate(recipe.report.latency):
+        with as_recipe_error(f"report.latency[{index}]", ()):
+            count_macs(model, latency.setting().example(example))
+    _rehearse(recipe, model, example)
+    return Prepared(model, data, example)
+
+
+def open_recipe_data(recipe: Recipe) -> Data:
+    """Opens the data set that `[data]` says.
+
+    Raises:
+        RecipeError: It is missing or damaged.
+    """
+    with as_recipe_error("data", DataSection.model_fields):
+        return open_data(**recipe.data.model_dump(), seed=recipe.seed)
+
+
+def build_recipe_model(recipe: Recipe, num_classes: int) -> nn.Module:
+    """Builds the network that `[model]` says, with its weights.
+
+    Raises:
+        RecipeError: It cannot be built, or the weights do not fit.
+    """
+    section = recipe.model
+    with as_recipe_error("model", type(section).model_fields):
+        return build_network(section.arch, section.args, section.weights, num_classes)
+
+
+def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
+    """Applies what does not need training to a copy, stage after stage."""
+    names = [name for name, _ in model.named_modules() if name]
+    for index, stage in enumerate(recipe.stage):
+        with as_recipe_error(f"stage[{index}]", type(stage).model_fields):
+            if isinstance(stage, PruneChannels):
+                model = plan_pruning(stage, model, example, prove=False).apply(model)
+            elif isinstance(stage, QuantizePtq):
+                match_names(stage.exclude, names, "exclude")

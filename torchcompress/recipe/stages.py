@@ -1,0 +1,143 @@
+"""What each kind of stage does to the model."""
+
+from dataclasses import dataclass
+from functools import singledispatch
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from torchcompress.data import Data
+from torchcompress.distillation import DistillationTrainer
+from torchcompress.pruning import PruningPlan, plan_channels
+from torchcompress.quantization import Int8Model, quantize
+from torchcompress.recipe.section import Section
+from torchcompress.recipe.stage_schema import Distill, PruneChannels, QuantizePtq, Train
+from torchcompress.report import Cell, Table
+from torchcompress.training import CSVLog, Trainer, TrainingResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a stage may use beside the model.
+
+    Args:
+        data: The data set.
+        example: The first calibration image, (1, C, H, W).
+        teacher: The model as it entered the recipe.
+        seed: Where the randomness of the stage comes from.
+        log: The CSV file for what happens epoch by epoch.
+    """
+
+    data: Data
+    example: Tensor
+    teacher: nn.Module
+    seed: int
+    log: Path
+
+
+Outcome = tuple[nn.Module, list[Table]]
+"""The model after a stage, and what the report shows about it."""
+
+
+@singledispatch
+def run_stage(stage: Section, model: nn.Module, context: Context) -> Outcome:
+    """Runs a stage; the model that it was given may be changed.
+
+    Args:
+        stage: What the recipe says; its type decides what is done.
+        model: The model after the stage before.
+        context: What else may be used.
+    """
+    raise TypeError(f"{type(stage).__name__} is not a stage")
+
+
+@run_stage.register
+def _(stage: Train, model: nn.Module, context: Context) -> Outcome:
+    trainer = Trainer(
+        model,
+        context.data.train,
+        context.data.val,
+        stage.config(context.seed),
+        callbacks=[CSVLog(context.log)],
+    )
+    return model, [_epochs_table(trainer.fit())]
+
+
+@run_stage.register
+def _(stage: Distill, model: nn.Module, context: Context) -> Outcome:
+    trainer = DistillationTrainer(
+        model,
+        context.teacher,
+        context.data.train,
+        context.data.val,
+        stage.config(context.seed),
+        [loss.term() for loss in stage.loss],
+        callbacks=[CSVLog(context.log)],
+    )
+    return model, [_epochs_table(trainer.fit())]
+
+
+@run_stage.register
+def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
+    plan = plan_pruning(stage, model, context.example)
+    return plan.apply(model, inplace=True), [_groups_table(plan)]
+
+
+@run_stage.register
+def _(stage: QuantizePtq, model: nn.Module, context: Context) -> Outcome:
+    quantized = quantize(model, context.data.calibration, stage.config())
+    return quantized, [_layers_table(quantized)]
+
+
+def plan_pruning(
+    stage: PruneChannels, model: nn.Module, example: Tensor, *, prove: bool = True
+) -> PruningPlan:
+    """Returns the plan that a pruning stage asks for.
+
+    Args:
+        stage: What the recipe says.
+        model: The model to prune; not changed.
+        example: One image, (1, C, H, W).
+        prove: Whether the plan is proved too.
+    """
+    return plan_channels(
+        model,
+        example,
+        stage.target.target(),
+        importance=stage.importance,
+        scope=stage.scope,
+        exclude=stage.exclude,
+        round_to=stage.round_to,
+        min_channels=stage.min_channels,
+        prove=prove,
+    )
+
+
+def _groups_table(plan: PruningPlan) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            group.name,
+            len(group.layers),
+            group.channels,
+            group.kept,
+            f"frozen: {group.frozen}" if group.frozen else plan.inexact.get(group.name),
+        ]
+        for group in plan.groups
+    ]
+    columns = ["coupled group", "layers", "channels before", "after", "note"]
+    return Table(title=f"channels, {plan.target}", columns=columns, rows=rows)
+
+
+def _epochs_table(result: TrainingResult) -> Table:
+    columns = list(dict.fromkeys(key for row in result.history for key in row))
+    rows: list[list[Cell]] = [[row.get(name) for name in columns] for row in result.history]
+    return Table(title="epochs", columns=columns, rows=rows)
+
+
+def _layers_table(model: Int8Model) -> Table:
+    rows: list[list[Cell]] = [
+        [row.name, row.kind, row.precision, row.scale, row.zero_point, row.sqnr_db, row.reason]
+        for row in model.table()
+    ]
+    columns = ["layer", "kind", "runs in", "scale", "zero point", "SQNR, dB", "why not int8"]
+    return Table(title="layers in int8", columns=columns, rows=rows)
