@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         typer.echo(f"error: {error}", err=True)
         return USAGE if isinstance(error, RecipeError) else FAILURE
-    except Exception as error:
+    except Exception as error:  # The last resort: a user gets a line, not a traceback.
         if debug:
             raise
         hint = "\n  -> run it again with --debug for the traceback"

@@ -1,6 +1,7 @@
 """The report as one HTML file that needs no network."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from torchcompress.report.notes import notes
 from torchcompress.report.plots import accuracy_plot, latency_plot
@@ -23,7 +24,7 @@ def report_to_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = _cell
-    environment.filters["number"] = lambda value: isinstance(value, int | float)
+    environment.filters["side"] = _side
     return environment.get_template("report.html").render(
         report=report,
         rows=summary_rows(report),
@@ -34,6 +35,12 @@ def report_to_html(report: Report) -> str:
         accuracy_plot=accuracy_plot(report),
         latency_plots=[(setting_words(s), latency_plot(report, s)) for s in report.speedup],
     )
+
+
+def _side(rows: list[list[Cell]], column: int) -> Markup:
+    """Returns the attribute that aligns a column of words to the left."""
+    words = any(isinstance(row[column], str) for row in rows)
+    return Markup(' class="text"' if words else "")
 
 
 def _cell(value: Cell) -> str:
