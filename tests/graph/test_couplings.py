@@ -52,6 +52,15 @@ def test_a_grid_loses_the_same_columns_of_each_row_where_there_are_more_columns(
     assert len(set(classes(couplings, channels))) == 5
 
 
+def test_a_grid_that_the_code_counts_loses_columns_even_where_they_are_fewer() -> None:
+    for counted, units in ((False, 5), (True, 2)):
+        couplings = Couplings()
+        channels = couplings.new(10)
+        couplings.split(channels, (5, 2), counted=counted)
+        couplings.resolve()
+        assert len(set(classes(couplings, channels))) == units
+
+
 def test_a_grid_loses_whole_rows_where_its_columns_are_frozen() -> None:
     couplings = Couplings()
     channels = couplings.new(10)

@@ -18,10 +18,13 @@ class Grid:
     Attributes:
         cells: Labels of the cells, one axis for each part of the reshape.
         axes: Labels of the slices of each axis.
+        counted: The code is taken to repeat the length of every axis but the last, as in
+            `x.view(n, groups, channels // groups)`.
     """
 
     cells: np.ndarray
     axes: tuple[Vector, ...]
+    counted: bool = False
 
 
 class Couplings:
@@ -105,12 +108,15 @@ class Couplings:
         if child in self._reasons:
             self._reasons.setdefault(root, self._reasons.pop(child))
 
-    def split(self, vector: Vector | None, shape: Sequence[int]) -> list[Vector | None]:
+    def split(
+        self, vector: Vector | None, shape: Sequence[int], *, counted: bool = False
+    ) -> list[Vector | None]:
         """Returns the labels of the parts of a dimension that a reshape splits.
 
         Args:
             vector: Labels of the dimension.
             shape: Sizes of its parts.
+            counted: Slices along the last axis are preferred; see `Grid`.
         """
         if vector is None:
             return [None] * len(shape)
@@ -129,7 +135,7 @@ class Couplings:
         if len(axes) == 1:
             parts[axes[0]] = core
             return parts
-        for axis, labels in zip(axes, self._grid(core).axes, strict=True):
+        for axis, labels in zip(axes, self._grid(core, counted).axes, strict=True):
             parts[axis] = labels
         return parts
 
@@ -148,11 +154,11 @@ class Couplings:
         cells = parts[0] if len(parts) == 1 else self._joined(parts).cells
         return np.broadcast_to(cells.reshape(sizes), shape).reshape(-1)
 
-    def _grid(self, cells: np.ndarray) -> Grid:
+    def _grid(self, cells: np.ndarray, counted: bool) -> Grid:
         key = (cells.shape, cells.tobytes())
         if key not in self._known:
             axes = tuple(self.new(size) for size in cells.shape)
-            self._remember(Grid(cells, axes), key)
+            self._remember(Grid(cells, axes, counted), key)
         return self._known[key]
 
     def _joined(self, axes: Sequence[Vector]) -> Grid:
@@ -182,13 +188,22 @@ class Couplings:
     def _resolve_grids(self) -> None:
         """Decides for every grid along which axis slices are removed.
 
-        An axis that an earlier grid has chosen comes first, then the one with most removable
-        slices, so that a grouped convolution loses whole groups or the same offsets of each.
+        An axis that an earlier grid has chosen comes first, then the last one where the code
+        counts the others, then the one with most removable slices, so that a grouped convolution
+        loses whole groups or the same offsets of each.
         """
         chosen: set[int] = set()
         for grid in self._grids:
             alive = [self._alive(grid, axis) for axis in range(grid.cells.ndim)]
-            ranks = [(bool(labels & chosen), len(labels)) for labels in alive]
+            last = grid.cells.ndim - 1
+            ranks = [
+                (
+                    bool(labels & chosen),
+                    grid.counted and axis == last and len(labels) > 1,
+                    len(labels),
+                )
+                for axis, labels in enumerate(alive)
+            ]
             best = ranks.index(max(ranks))
             for axis, labels in enumerate(grid.axes):
                 if axis == best:

@@ -38,7 +38,8 @@ def reshaped(ctx: Context, labels: Labels, old: Sequence[int], new: Sequence[int
             dims[news[0]] = vectors[0]
             continue
         joined = ctx.couplings.join(vectors, [old[d] for d in olds])
-        for d, part in zip(news, ctx.couplings.split(joined, [new[d] for d in news]), strict=True):
+        parts = ctx.couplings.split(joined, [new[d] for d in news], counted=True)
+        for d, part in zip(news, parts, strict=True):
             dims[d] = varying(part)
     return Labels(tuple(dims), labels.neutral)
 
