@@ -98,6 +98,13 @@ def test_a_refused_recipe_writes_nothing(tiny_recipe: Path, tmp_path: Path) -> N
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_network_with_too_few_answers_writes_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
+    own = build_network("tiny_network:tiny", {}, None, num_classes=5)
+    with pytest.raises(CompressError, match="batch 0"):
+        run_recipe(tiny_recipe, out=tmp_path / "out", model=own)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_stage_that_fails_leaves_the_finished_ones(
     tiny_recipe: Path, tiny_images: Path, tmp_path: Path
 ) -> None:

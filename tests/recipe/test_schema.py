@@ -200,6 +200,12 @@ def test_every_key_misspelt_is_named_with_a_suggestion(path: tuple[str | int, ..
         (("stage", 3, "loss"), [{"name": "ce"}] * 2, "stage[3].loss: this loss is given twice"),
         (("stage", 3, "loss"), [], "stage[3].loss: "),
         (("stage", 3, "loss", 0, "weight"), -1, "stage[3].loss[0].weight: -1"),
+        (
+            ("stage", 3, "loss", 0, "options"),
+            {"standardize": 2},
+            "options.standardize: 2.0 is given",
+        ),
+        (("stage", 3, "loss", 0, "options"), {"temperature": True}, "where a number is needed"),
         (("stage", 4, "ranges"), "max", "stage[4].ranges: 'max' is not known here"),
     ],
 )

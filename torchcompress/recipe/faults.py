@@ -1,7 +1,7 @@
 """Turns what pydantic finds wrong into messages that name the key and a way out."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ def as_fault(key: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def as_recipe_error(path: str, keys: Iterable[str]) -> Iterator[None]:
+def as_recipe_error(path: str, keys: Collection[str]) -> Iterator[None]:
     """Raises a `CompressError` of the block as a `RecipeError` about a table.
 
     Args:
@@ -111,7 +111,7 @@ def _wording(
     kind: str, value: Any, message: str, context: dict[str, Any]
 ) -> tuple[str, str | None]:
     if kind == "missing":
-        return "is missing", "every recipe needs it here"
+        return "is missing", "it has no default"
     if kind in _NEEDED:
         given = _TYPE_NAMES.get(type(value), type(value).__name__)
         what = f"{value!r} is {given} where {_NEEDED[kind]} is needed"

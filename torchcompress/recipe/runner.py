@@ -85,13 +85,13 @@ def run_recipe(
     check_folder(folder, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        prepared = prepare(recipe, model=model, data=data)
+        run = _Run(recipe, prepare(recipe, model=model, data=data), folder)
         open_folder(folder, recipe)
-        return _Run(recipe, prepared, folder).run()
+        return run.finish()
 
 
 class _Run:
-    """One run under way: the model and its report, stage after stage."""
+    """One run under way: the model and its report. Making it measures the model that entered."""
 
     def __init__(self, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
         self.recipe = recipe
@@ -114,10 +114,10 @@ class _Run:
             stages=[],
         )
 
-    def run(self) -> RunResult:
+    def finish(self) -> RunResult:
         for index in range(len(self.recipe.stage)):
             self._stage(index)
-        self._finish()
+        self._judge()
         return RunResult(self.model, self.report, self.folder)
 
     def _stage(self, index: int) -> None:
@@ -160,7 +160,7 @@ class _Run:
         )
         write_text(self.folder / REPORT_JSON, report_to_json(self.report))
 
-    def _finish(self) -> None:
+    def _judge(self) -> None:
         gate = self.recipe.gate
         headline = self.report.speedup[str(self.settings[0])]
         judged = judge(self.report.before, self.report.after, headline, **gate.model_dump())

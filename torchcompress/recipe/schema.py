@@ -164,5 +164,5 @@ class Recipe(Section):
             raise recipe_error(error, KINDS) from None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the recipe with every default written out, as JSON values."""
+        """Returns the recipe as JSON values: defaults written out, keys without value left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import fields
+from inspect import signature
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -59,10 +60,15 @@ class LossSection(Section):
             hint = did_you_mean(self.name, LOSSES)
             raise fault(f"{self.name!r} is not a loss", key="name", hint=hint)
         known = LOSSES[self.name].options
-        for option in self.options:
+        defaults = signature(LOSSES[self.name].function).parameters
+        for option, value in self.options.items():
+            key = f"options.{option}"
             if option not in known:
-                hint = did_you_mean(option, known)
-                raise fault("unknown key", key=f"options.{option}", hint=hint)
+                raise fault("unknown key", key=key, hint=did_you_mean(option, known))
+            switch = isinstance(defaults[option].default, bool)
+            if isinstance(value, bool) != switch:
+                needed = "true or false" if switch else "a number"
+                raise fault(f"{value!r} is given where {needed} is needed", key=key)
         return self
 
     def term(self) -> LossTerm:
