@@ -93,6 +93,13 @@ def test_two_convolutions_summed_fuse_one() -> None:
     assert [op.name for op in program.ops] == ["b", "a", "sigmoid"]
 
 
+def test_a_norm_over_rows_is_not_folded_into_columns() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    nn.init.uniform_(model[1].weight)  # pyright: ignore[reportArgumentType]
+    program = fused(model, torch.randn(2, 4, 3))
+    assert [op.kind for op in program.ops] == ["linear", "affine"]
+
+
 def test_one_layer_under_two_norms_is_two_layers() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:

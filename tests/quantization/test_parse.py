@@ -78,6 +78,15 @@ def test_a_changed_program_is_refused_or_runs_cleanly(model: Int8Model) -> None:
     assert refused > 5 * kept
 
 
+def test_module_names_of_any_kind() -> None:
+    model = nn.Sequential()
+    model.add_module("3x3-conv/a b", nn.Conv2d(3, 4, 1))
+    x = torch.randn(2, 3, 4, 4)
+    quantized = quantize(model.eval(), [x])
+    again = Int8Model.from_program(quantized.program_json(), quantized.tensors)
+    assert torch.equal(again(x), quantized(x))
+
+
 @pytest.mark.parametrize("data", [None, [], "program", {}, {"rows": []}, 3])
 def test_what_is_no_program_at_all(data: Any) -> None:
     with pytest.raises(ArtifactError):

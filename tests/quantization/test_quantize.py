@@ -25,7 +25,7 @@ def kinds(model: Int8Model) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("resnet18", 30.0),
+        ("resnet18", 25.0),
         ("mobilenet_v2", 20.0),
         ("mobilenet_v3_small", 20.0),
         ("shufflenet_v2_x0_5", 20.0),
@@ -60,7 +60,7 @@ def test_a_residual_network_crosses_between_float_and_int8_only_at_its_ends() ->
     model = quantize(
         get_model("resnet18", weights=None).eval(), [torch.randn(2, 3, 32, 32)], "fast"
     )
-    assert kinds(model).count("quantize") == 2
+    assert kinds(model).count("quantize") == 1
     assert kinds(model).count("dequantize") == 0
 
 

@@ -35,7 +35,7 @@ def test_a_fold_is_exact(
     lively(model)
     x = torch.randn(shape)
     program, sources = trace(model)
-    shapes = {op.output: (1, 1, 1, 1) for op in program.ops}
+    shapes = {op.output: shape for op in program.ops}
     fused, sources = fuse(program, sources, shapes)
     assert sum(op.kind == "affine" for op in fused.ops) == norms_left
     with torch.no_grad():

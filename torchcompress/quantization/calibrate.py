@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import CalibrationError, TraceError
 from torchcompress.core.inputs import Forward, calibration_batches, call, tensors_in, to_device
-from torchcompress.core.modules import device_of, undisturbed
+from torchcompress.core.modules import undisturbed
 from torchcompress.core.progress import progress
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.observers import RangeObserver
@@ -250,8 +250,3 @@ def _pass(
 def _value_names(program: Program) -> dict[str, str]:
     names = {value: f"input {name}" for name, value in program.inputs}
     return {**names, **{op.output: op.name for op in program.ops}}
-
-
-def batches_of(model: nn.Module, loader: Iterable[Any], forward: Forward | None) -> Batches:
-    """Returns calibration data for a model."""
-    return Batches(loader, forward, device_of(model))

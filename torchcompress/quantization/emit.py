@@ -13,14 +13,16 @@ from torchcompress.quantization.operations import Tensors
 from torchcompress.quantization.program import Op, Program, map_result, result_values
 from torchcompress.quantization.value_types import Types, ValueType
 
-Shapes = tuple[tuple[int, ...], ...]
+InputShapes = tuple[tuple[int, ...], ...]
 
 _OWNERS = frozenset({"conv2d", "quantize", "max_pool2d"})
 """Kinds that always write a new, dense channels_last map."""
+_COMPUTING = _OWNERS | {"linear", "avg_pool2d", "global_avg_pool", "dequantize", "size"}
+"""Kinds whose output never shares memory with their input."""
 
 
 def infer_shapes(
-    program: Program, types: Types, tensors: Tensors, shapes: Shapes
+    program: Program, types: Types, tensors: Tensors, shapes: InputShapes
 ) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor, without computing any.
 
@@ -62,7 +64,7 @@ def _check_sum(op: Op, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def emit(
-    program: Program, types: Types, tensors: Tensors, shapes: Shapes, native: bool
+    program: Program, types: Types, tensors: Tensors, shapes: InputShapes, native: bool
 ) -> Callable[..., Any]:
     """Returns one function of tensors that runs the program.
 
@@ -123,6 +125,3 @@ def _owned_values(program: Program, last: dict[int, list[str]]) -> set[str]:
         if fresh and residual != op.inputs[0] and residual in last.get(number, ()):
             found.add(op.output)
     return found
-
-
-_COMPUTING = _OWNERS | {"linear", "avg_pool2d", "global_avg_pool", "dequantize", "size"}

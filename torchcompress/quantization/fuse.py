@@ -4,10 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
-from torchcompress.quantization.program import Op, Program
+from torchcompress.quantization.program import Op, Program, Shapes
 from torchcompress.quantization.sources import Source, Sources
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def fuse(
@@ -26,7 +24,7 @@ def fuse(
     Returns:
         The shorter program and the sources of its layers.
     """
-    program, sources = _fold_norms(program, sources)
+    program, sources = _fold_norms(program, sources, shapes)
     program = _attach_sums(program, shapes, excluded)
     program = _attach_activations(program)
     return _with_plain_keys(program, sources)
@@ -40,10 +38,15 @@ def _with_plain_keys(
     ops = [
         op
         if op.layer is None
-        else replace(op, layer=registry.key(op.name.split("#")[0], sources[op.layer]))
+        else replace(op, layer=registry.key(_path(op.name), sources[op.layer]))
         for op in program.ops
     ]
     return program.with_ops(ops), registry.by_key
+
+
+def _path(name: str) -> str:
+    """Returns the module path of a call, without the one character that a key cannot hold."""
+    return name.split("#")[0].replace("/", "_")
 
 
 def _only_read_here(program: Program) -> dict[str, Op]:
@@ -58,30 +61,29 @@ def _plain(op: Op | None, kinds: tuple[str, ...]) -> bool:
 
 
 def _fold_norms(
-    program: Program, sources: Mapping[str, Source]
+    program: Program, sources: Mapping[str, Source], shapes: Shapes
 ) -> tuple[Program, dict[str, Source]]:
     registry = Sources(dict(sources))
     single = _only_read_here(program)
     ops: dict[str, Op] = {}
     for op in program.ops:
-        layer = single.get(op.inputs[0]) if op.kind == "affine" and op.inputs else None
-        # A norm before it may have been folded already: look at what stands there now.
-        layer = ops.get(layer.output) if layer is not None else None
-        if op.layer is None or layer is None or layer.layer is None or not _takes_norm(layer):
+        before = single.get(op.inputs[0]) if op.kind == "affine" else None
+        # A norm before it may have been folded already: take what stands there now.
+        layer = ops[before.output] if before is not None else None
+        if layer is None or not _takes_norm(layer, shapes):
             ops[op.output] = op
             continue
-        before = registry.by_key[layer.layer]
-        if op.layer and before.channels != registry.by_key[op.layer].channels:
-            ops[op.output] = op
-            continue
-        folded = replace(before, norms=before.norms + registry.by_key[op.layer].norms)
-        key = registry.key(layer.name, folded)
+        source, norm = (registry.by_key[str(part.layer)] for part in (layer, op))
+        key = registry.key(layer.name, replace(source, norms=source.norms + norm.norms))
         del ops[layer.output]
         ops[op.output] = replace(layer, layer=key, output=op.output)
     return program.with_ops(list(ops.values())), registry.by_key
 
 
-def _takes_norm(op: Op) -> bool:
+def _takes_norm(op: Op, shapes: Shapes) -> bool:
+    # A batch norm acts on dimension 1, a linear layer writes the last one.
+    if op.kind == "linear" and len(shapes[op.output]) != 2:
+        return False
     return op.kind == "conv_transpose2d" or _plain(op, ("conv2d", "linear", "affine"))
 
 

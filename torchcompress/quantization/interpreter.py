@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchcompress.quantization.int8 import reference
 from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors
-from torchcompress.quantization.program import Op, Program, map_result
+from torchcompress.quantization.program import Op, Program, map_result, result_values
 from torchcompress.quantization.value_types import Types, infer_types
 
 Bind = Callable[[Op, Any, Tensors, Any], Function]
@@ -66,13 +66,9 @@ def last_reads(program: Program) -> dict[int, list[str]]:
     for index, op in enumerate(program.ops):
         last[op.output] = index
         last.update(dict.fromkeys(op.inputs, index))
-    for value in _results(program):
+    for value in result_values(program.result):
         last.pop(value, None)
     found: dict[int, list[str]] = {}
     for value, index in last.items():
         found.setdefault(index, []).append(value)
     return found
-
-
-def _results(program: Program) -> list[str]:
-    return [value for value, readers in program.readers().items() if None in readers]

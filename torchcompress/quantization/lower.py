@@ -5,10 +5,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from torchcompress.quantization.operations import INTEGER
-from torchcompress.quantization.program import Op, Program, QParams, rename_result
+from torchcompress.quantization.program import (
+    Op,
+    Program,
+    QParams,
+    Shapes,
+    rename_result,
+    result_values,
+)
 from torchcompress.quantization.value_types import SHARING
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def int8_ops(program: Program, shapes: Shapes, excluded: Collection[str]) -> set[str]:
@@ -105,17 +110,16 @@ def lower(
             operands = tuple(state.as_stored(value) for value in op.inputs)
             state.put(op, operands, uint8=op.output in grids)
         elif op.kind in INTEGER or op.kind == "global_avg_pool":
-            state.put(op, tuple(state.as_stored(value) for value in op.inputs))
+            operands = tuple(state.as_stored(value) for value in op.inputs)
+            both = op.kind == "global_avg_pool" and {op.output, *op.inputs} <= grids.keys()
+            made = replace(op, int8=True, out=grids[op.output]) if both else op
+            state.put(made, operands, uint8=both)
         else:
             state.put(op, tuple(state.as_float(value) for value in op.inputs))
-    outputs = {value: state.as_float(value) for value in _result_ids(program)}
+    outputs = {value: state.as_float(value) for value in result_values(program.result)}
     result = rename_result(program.result, outputs)
     made = {**state.plain, **state.uint8}
     return Program(tuple(inputs), tuple(state.ops), result), made
-
-
-def _result_ids(program: Program) -> list[str]:
-    return [value for value, readers in program.readers().items() if None in readers]
 
 
 def _as_convolution(op: Op) -> Op:

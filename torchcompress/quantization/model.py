@@ -43,7 +43,7 @@ class Int8Model(nn.Module):
     ) -> None:
         super().__init__()
         self.program = program
-        self.rows = rows
+        self._rows = rows
         self._native = native
         self._types = infer_types(program)
         self._packed: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
@@ -73,7 +73,7 @@ class Int8Model(nn.Module):
 
     def program_json(self) -> dict[str, Any]:
         """Returns the program and the table as JSON values."""
-        return {**self.program.to_json(), "rows": [row.to_json() for row in self.rows]}
+        return {**self.program.to_json(), "rows": [row.to_json() for row in self._rows]}
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -93,11 +93,11 @@ class Int8Model(nn.Module):
 
     def table(self) -> tuple[Row, ...]:
         """Returns a row for each layer: int8 or float and why, its grid, its measured SQNR."""
-        return self.rows
+        return self._rows
 
     def reference(self) -> Self:
         """Returns a model on the same buffers that runs the float64 reference."""
-        model = type(self)(self.program, self.tensors, self.rows, native=False)
+        model = type(self)(self.program, self.tensors, self._rows, native=False)
         inherit(self, model)
         return model
 

@@ -34,13 +34,11 @@ INTEGER_OPERATORS: dict[str, Callable[[int, int], int]] = {
 CHANNELS_LAST = torch.channels_last
 
 
-def quantize(x: Tensor, scale: float, zero_point: int) -> Tensor:
-    """Rounds float32 to the uint8 grid, half to even, saturating; 4D comes out channels_last."""
-    return quantizer(scale, zero_point)(x)
+def quantizer(scale: float, zero_point: float) -> Callable[[Tensor], Tensor]:
+    """Returns the function from float32 to a uint8 grid: half to even, saturating.
 
-
-def quantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:
-    """Returns `quantize` for one grid, its constants made once."""
+    Maps come out channels_last.
+    """
     offset, inverse = torch.tensor(float(zero_point)), 1.0 / scale
 
     def run(x: Tensor) -> Tensor:

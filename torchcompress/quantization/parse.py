@@ -18,7 +18,7 @@ from torchcompress.quantization.program import Op, Program, QParams, Result
 Check = Callable[[Any], bool]
 
 _VALUE = re.compile(r"v\d{1,9}")
-_LAYER = re.compile(r"[\w.]{1,400}(#\d{1,6})?")
+_LAYER = re.compile(r"[^/\x00-\x1f]{1,400}")
 _LARGEST = 2**20
 _DEEPEST = 16
 
@@ -114,7 +114,7 @@ KINDS: dict[str, _Kind] = {
         },
     ),
 }
-_CAN_BE_INT8 = ("conv2d", "linear", "avg_pool2d")
+_CAN_BE_INT8 = ("conv2d", "linear", "avg_pool2d", "global_avg_pool")
 _CAN_OMIT_GRID = ("conv2d", "linear")
 
 

@@ -1,11 +1,15 @@
 """The program: a network as a flat list of plain-data operations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 Result = str | list[Any] | dict[str, Any]
 """What a program returns: a value id, `["tuple" | "list", item, ...]` or `{key: item}`."""
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of each tensor of a program, by value id."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from torch import nn
 
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Forward
-from torchcompress.core.modules import match_names
+from torchcompress.core.modules import device_of, match_names
 from torchcompress.quantization.calibrate import (
     Batches,
     ProgramModule,
-    batches_of,
     check_trace,
     observe_ranges,
     observe_shapes,
@@ -58,11 +57,9 @@ def quantize(
         CalibrationError: No data, data or activations that are not finite, or a layer that
             calibration never ran.
     """
-    if isinstance(model, Int8Model):
-        raise UnsupportedError("the model is int8 already", where=type(model).__name__)
-    settings = config if isinstance(config, QuantizationConfig) else None
-    settings = settings or QuantizationConfig.preset("default" if config is None else str(config))
-    return plan_quantization(model, calibration, settings, forward=forward).apply(model)
+    if not isinstance(config, QuantizationConfig):
+        config = QuantizationConfig.preset(config or "default")
+    return plan_quantization(model, calibration, config, forward=forward).apply(model)
 
 
 def plan_quantization(
@@ -76,10 +73,12 @@ def plan_quantization(
 
     Args and errors are those of `quantize`.
     """
+    if isinstance(model, Int8Model):
+        raise UnsupportedError("the model is int8 already", where=type(model).__name__)
     traced, sources = trace(model)
     check_weights(sources, model.state_dict())
     excluded = _excluded(traced, config)
-    batches = batches_of(model, calibration, forward)
+    batches = Batches(calibration, forward, device_of(model))
     plain = ProgramModule(traced, folded_tensors(sources, model.state_dict()))
     check_trace(model, plain, batches)
     shapes = observe_shapes(plain, batches)
@@ -94,6 +93,7 @@ def plan_quantization(
         )
     classes = range_classes(fused)
     module = ProgramModule(fused, folded_tensors(sources, model.state_dict()))
+    check_trace(model, module, batches)
     observers, extents = observe_ranges(module, batches, classes, config.ranges == "mse")
     stored = uint8_classes(fused, classes, int8)
     by_class = {name: observers[name].grid() for name in stored}

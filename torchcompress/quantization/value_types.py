@@ -55,8 +55,9 @@ def _output_type(op: Op, inputs: list[ValueType]) -> ValueType:
         return inputs[0]
     integer = [isinstance(t, QParams) for t in inputs]
     if op.kind == "global_avg_pool":
-        _expect(op, inputs[0] != "size", "a tensor")
-        return "float"
+        _expect(op, isinstance(inputs[0], QParams) or inputs[0] == "float", "a tensor")
+        _expect(op, integer[0] or not op.int8, "a uint8 map")
+        return op.out or "float"
     if op.int8 or op.kind == "dequantize":
         _expect(op, all(integer), "uint8 values")
         return op.out or "float"

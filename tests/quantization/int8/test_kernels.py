@@ -143,6 +143,13 @@ def test_max_pool_is_exact(ceil_mode: bool) -> None:
 
 
 @quick
+@given(grid=grids, out=st.none() | grids, size=st.integers(1, 9), keepdim=st.booleans())
+def test_global_avg_pool(grid: QParams, out: QParams | None, size: int, keepdim: bool) -> None:
+    op = Op("global_avg_pool", "y", ("x",), {"keepdim": keepdim}, int8=out is not None, out=out)
+    check(op, [grid], {}, bytes_like(2, 11, size, 6))
+
+
+@quick
 @given(grid=grids, out=grids, kernel=st.integers(1, 3), stride=st.integers(1, 3))
 def test_avg_pool(grid: QParams, out: QParams, kernel: int, stride: int) -> None:
     args = {

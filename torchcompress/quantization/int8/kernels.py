@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from torchcompress.quantization.int8 import reference
 from torchcompress.quantization.int8.convolution import Window, convolution, convolution_sum
 from torchcompress.quantization.int8.layer import Layer, layer_of
 from torchcompress.quantization.int8.product import is_product, linear, whole_map_convolution
 from torchcompress.quantization.int8.reference import grid_of
-from torchcompress.quantization.operations import Function, Tensors
+from torchcompress.quantization.operations import Function, Tensors, quantizer
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
 
@@ -40,6 +41,8 @@ def bind(
         return linear(layer_of(op, types, tensors), shapes[0])
     if op.kind == "max_pool2d":
         return _max_pool2d(op)
+    if op.kind == "global_avg_pool":
+        return _global_avg_pool(op, grid_of(types[0]))
     if op.kind == "avg_pool2d":
         return _avg_pool2d(op, grid_of(types[0]), shapes[0])
     return reference.bind(op, types, tensors)
@@ -60,6 +63,20 @@ def _max_pool2d(op: Op) -> Function:
     keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     settings = tuple(op.args[key] for key in keys)
     return lambda x: call(x, *settings)
+
+
+def _global_avg_pool(op: Op, grid: QParams) -> Function:
+    keepdim, zero, scale = op.args["keepdim"], grid.zero_point, grid.scale
+
+    def mean(x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=keepdim, dtype=torch.float32)
+
+    if op.out is None:
+        return lambda x: mean(x).sub_(zero).mul_(scale)
+    # Both grids at once: the mean of the integers is rounded straight to the output's grid.
+    ratio = scale / op.out.scale
+    to_grid = quantizer(1 / ratio, op.out.zero_point - zero * ratio)
+    return lambda x: to_grid(mean(x))
 
 
 def _avg_pool2d(op: Op, grid: QParams, shape: Shape) -> Function:

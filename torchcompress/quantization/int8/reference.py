@@ -100,15 +100,9 @@ def _avg_pool2d(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Functio
     return lambda x: _finish(F.avg_pool2d(_real(x, grid), **op.args), op.out)
 
 
-def global_avg_pool(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
-    """Returns the mean over the pixels of a uint8 map, in float32."""
+def _global_avg_pool(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     grid, keepdim = grid_of(types[0]), op.args["keepdim"]
-
-    def run(x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=keepdim, dtype=torch.float32)
-        return mean.sub_(grid.zero_point).mul_(grid.scale)
-
-    return run
+    return lambda x: _finish(_real(x, grid).mean((2, 3), keepdim=keepdim), op.out)
 
 
 def _dequantize(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
@@ -121,6 +115,6 @@ _INTEGER_KINDS = {
     "linear": _linear,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
-    "global_avg_pool": global_avg_pool,
+    "global_avg_pool": _global_avg_pool,
     "dequantize": _dequantize,
 }

@@ -88,6 +88,8 @@ def _cases() -> Iterator[Case]:
     mean = {**window, "padding": [0, 0], "ceil_mode": False, "count_include_pad": True}
     op = Op("avg_pool2d", "y", ("x",), mean, None, "avg_pool2d", True, _OUT)
     yield op, [_X], [image(16)], {}
+    op = Op("global_avg_pool", "y", ("x",), {"keepdim": True}, None, "global_avg_pool", True, _OUT)
+    yield op, [_X], [image(16)], {}
 
 
 def _conv(groups: int, padding: int, activation: str | None) -> dict[str, object]:
