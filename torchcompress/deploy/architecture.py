@@ -33,12 +33,10 @@ def build(arch: Architecture, *, trust: Collection[str] = ()) -> nn.Module:
         if name in arch.args:
             raise CompressError(f"{name!r} is not an architecture argument", where=arch.name)
     factory = find_factory(arch.name, trust=trust)
-    args = dict(arch.args)
-    accepted = inspect.signature(factory).parameters
-    args.update({name: None for name in FORBIDDEN_ARGS if name in accepted})
     with torch.random.fork_rng(devices=[]):
         try:
-            model = factory(**args)
+            accepted = inspect.signature(factory).parameters
+            model = factory(**arch.args, **{n: None for n in FORBIDDEN_ARGS if n in accepted})
         except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
             raise CompressError(
                 f"cannot be built with {arch.args}: {error}",

@@ -1,7 +1,7 @@
 """Saving a compressed model to one file and loading it again."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ from torchcompress.deploy.container import (
     read_container,
     write_container,
 )
-from torchcompress.quantization import Int8Model
+from torchcompress.pruning import PruningPlan
+from torchcompress.quantization import Int8Model, QuantizationPlan
+
+PLANS = (PruningPlan, QuantizationPlan)
+"""The kinds of plan that an artifact may hold."""
 
 
 def save(
@@ -53,13 +57,14 @@ def save(
         ArtifactError: A tensor that cannot be stored, or a place that cannot be written.
     """
     known = Architecture(arch, args or {}) if arch is not None else architecture(model)
-    tensors, aliases = _untied(model.state_dict())
+    quantized = isinstance(model, Int8Model)
+    tensors, aliases = _untied(model.tensors if quantized else model.state_dict())
     manifest = Manifest(
         architecture=None
         if known is None
         else StoredArchitecture(name=known.name, args=known.args),
         plans=[plan_to_json(plan) for plan in history(model)],
-        program=model.program_json() if isinstance(model, Int8Model) else None,
+        program=model.program_json() if quantized else None,
         input_shape=None if input_shape is None else list(input_shape),
         measurements=measurements or {},
         aliases=aliases,
@@ -113,7 +118,7 @@ def read_manifest(path: str | Path) -> Manifest:
     return read_container(Path(path))[0]
 
 
-def _untied(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _untied(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Splits a state_dict into tensors to store and names of the same tensor."""
     first: dict[tuple[object, ...], str] = {}
     tensors: dict[str, Tensor] = {}
@@ -131,6 +136,10 @@ def _untied(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _plans(path: Path, manifest: Manifest) -> list[Plan]:
+    unknown = {str(plan.get("kind")) for plan in manifest.plans} - {kind.kind for kind in PLANS}
+    if unknown:
+        hint = f"this release knows {', '.join(kind.kind for kind in PLANS)}"
+        raise ArtifactError(f"{min(unknown)!r} is not a kind of plan", where=str(path), hint=hint)
     try:
         return [plan_from_json(dict(plan)) for plan in manifest.plans]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -42,9 +42,9 @@ class Encoding:
 
 def _inflate(data: bytes, size: int) -> bytes:
     inflater = zlib.decompressobj()
-    raw = inflater.decompress(data, size + 1) if size else b""
-    if len(raw) != size or (size and not inflater.eof):
-        raise ArtifactError(f"{len(raw)} bytes are unpacked where {size} are declared")
+    raw = inflater.decompress(data, size + 1)
+    if len(raw) != size or not inflater.eof:
+        raise ArtifactError(f"other than the {size} declared bytes are unpacked")
     return raw
 
 
@@ -56,7 +56,7 @@ def _stored(data: bytes, size: int) -> bytes:
 
 ENCODINGS = {
     "raw": Encoding(lambda data: data, _stored),
-    "deflate": Encoding(lambda data: zlib.compress(data, 9) if data else b"", _inflate),
+    "deflate": Encoding(lambda data: zlib.compress(data, 9), _inflate),
 }
 
 
