@@ -1,13 +1,42 @@
 """torchcompress: makes a trained PyTorch network smaller and faster, and proves what it did."""
 
+__version__ = "0.1.0"
+
 from torchcompress import errors
 from torchcompress.core.history import history
 from torchcompress.core.target import Target
-
-__version__ = "0.1.0"
+from torchcompress.deploy import load, save
+from torchcompress.distillation import DistillationTrainer, Distiller, LossTerm, losses
+from torchcompress.metrics import compare, evaluate, measure
+from torchcompress.pruning import PruningPlan, plan_channels, prune_channels
+from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan, quantize
+from torchcompress.recipe import Recipe, RunResult, load_recipe, run_recipe
+from torchcompress.training import Trainer, TrainerConfig
 
 __all__ = [
+    "DistillationTrainer",
+    "Distiller",
+    "Int8Model",
+    "LossTerm",
+    "PruningPlan",
+    "QuantizationConfig",
+    "QuantizationPlan",
+    "Recipe",
+    "RunResult",
     "Target",
+    "Trainer",
+    "TrainerConfig",
+    "compare",
     "errors",
+    "evaluate",
     "history",
+    "load",
+    "load_recipe",
+    "losses",
+    "measure",
+    "plan_channels",
+    "prune_channels",
+    "quantize",
+    "run_recipe",
+    "save",
 ]

@@ -148,6 +148,16 @@ def test_a_model_keeps_its_modes_dtypes_formats_ties_and_hooks() -> None:
     assert model.get_parameter("2.weight").shape == (16, 16, 3, 3)
 
 
+def test_a_channels_last_network_is_pruned_like_any_other() -> None:
+    model = torchvision.models.resnet18(weights=None, num_classes=10).eval()
+    image = torch.randn(1, 3, 64, 64)
+    expected = plan_channels(model, image, Target(macs=0.5), prove=False)
+    model.to(memory_format=torch.channels_last)
+    found = plan_channels(model, image.to(memory_format=torch.channels_last), Target(macs=0.5))
+    assert found.frozen == expected.frozen
+    assert found.removed == expected.removed
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

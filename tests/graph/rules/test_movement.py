@@ -38,6 +38,8 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
     "repeat": lambda t: t.repeat(1, 2, 1, 1),
     "clone": lambda t: t.clone(memory_format=torch.channels_last),
     "cast": lambda t: t.to(torch.float32).double(),
+    "as_strided": lambda t: t.as_strided((2, 3, 4, 5), (120, 20, 5, 1), 20),
+    "as_strided_": lambda t: t.clone().as_strided_((2, 6, 20), (120, 20, 1)),
     "copy_": lambda t: torch.zeros(2, 6, 4, 5, dtype=t.dtype).copy_(t),
     "copy_into_slices": lambda t: _copied(t),
 }

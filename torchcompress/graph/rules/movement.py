@@ -196,6 +196,12 @@ def pad(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     ctx.set(out, labels)
 
 
+@rule("aten.as_strided")
+def as_strided(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """Another geometry on the same storage: its labels are read from there."""
+    ctx.set(out, ctx.labels(out))
+
+
 @rule("aten.copy")
 def copy(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """The labels of the source, broadcast, replace those of the target."""
