@@ -12,6 +12,7 @@ LEVELS = {
     "data": 2,
     "metrics": 3,
     "training": 4,
+    "reconstruction": 4,
     "pruning": 5,
     "quantization": 5,
     "distillation": 5,

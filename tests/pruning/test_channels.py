@@ -247,6 +247,19 @@ def test_channels_that_are_always_zero_are_reported_not_tested() -> None:
     assert "not tested" in str(plan)
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_with_calibration_what_remains_is_closer_to_the_original(inplace: bool) -> None:
+    model = chain(3, 16, 16)
+    batches = [(torch.randn(8, 3, 8, 8), 0) for _ in range(4)]
+    image = torch.randn(8, 3, 8, 8)
+    expected = model(image)
+    plain = prune_channels(model, x, Target(channels=0.75))
+    fitted = prune_channels(model, x, Target(channels=0.75), calibration=batches, inplace=inplace)
+    assert (fitted is model) == inplace
+    assert (fitted(image) - expected).norm() < 0.9 * (plain(image) - expected).norm()
+    assert len(history(fitted)) == 1
+
+
 def test_no_proof_is_said() -> None:
     plan = plan_channels(chain(3, 16), x, Target(channels=0.5), prove=False)
     assert plan.difference is None

@@ -75,6 +75,7 @@ scope = "global"
 exclude = ["fc"]
 round_to = 8
 min_channels = 2
+reconstruct = true
 [[stage]]
 kind = "prune.channels"
 target = {{ channels = 0.5 }}

@@ -1,13 +1,14 @@
 """Channel pruning: make a plan, or make it and apply it."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
 from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
-from torchcompress.core.inputs import Inputs
+from torchcompress.core.inputs import Forward, Inputs
 from torchcompress.core.modules import match_names, named_tensors
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group, channel_groups
@@ -18,6 +19,7 @@ from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.importance import magnitude
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.proof import Trial
+from torchcompress.reconstruction import resolve_consumers
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,21 +39,32 @@ def prune_channels(
     round_to: int = 8,
     min_channels: int = 1,
     prove: bool = True,
+    calibration: Iterable[Any] | None = None,
+    forward: Forward | None = None,
     inplace: bool = False,
 ) -> M:
-    """Returns a model with fewer channels; see `plan_channels` for the arguments.
+    """Returns a model with fewer channels.
+
+    With calibration data what remains is fitted anew, without labels and without training: each
+    layer that lost inputs is solved towards what it gave before (see
+    `reconstruction.resolve_consumers`).
 
     Args:
         model: Any model.
         x: Example inputs.
         target: What remains.
-        importance: How channels are ranked.
-        scope: How they are compared.
+        importance: As in `plan_channels`, as are the next five.
+        scope: How channels are compared.
         exclude: Globs over layers that keep all their channels.
         round_to: Channels that remain are a multiple of this.
         min_channels: Channels that each layer keeps.
         prove: Run the trial.
+        calibration: A few hundred unlabelled samples in batches.
+        forward: How the model is called on a batch of `calibration`.
         inplace: Cut `model` itself.
+
+    Raises:
+        CompressError: As in `plan_channels`; calibration data that is empty or not finite.
     """
     plan = plan_channels(
         model,
@@ -64,7 +77,12 @@ def prune_channels(
         min_channels=min_channels,
         prove=prove,
     )
-    return cast(M, plan.apply(model, inplace=inplace))
+    if calibration is None:
+        return cast(M, plan.apply(model, inplace=inplace))
+    dense = copy.deepcopy(model) if inplace else model
+    pruned = plan.apply(model, inplace=inplace)
+    resolve_consumers(dense, pruned, plan.removed, calibration, forward=forward)
+    return cast(M, pruned)
 
 
 def plan_channels(

@@ -138,6 +138,8 @@ class PruneChannels(Section):
     """Channel counts are multiples of this."""
     min_channels: PositiveInt = 1
     """A layer keeps at least so many."""
+    reconstruct: bool = False
+    """Whether what remains is fitted anew, by least squares on the calibration images."""
 
 
 class Distill(TrainingSection):

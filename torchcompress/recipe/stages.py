@@ -12,6 +12,7 @@ from torchcompress.pruning import PruningPlan, plan_channels
 from torchcompress.quantization import Int8Model, quantize
 from torchcompress.recipe.section import Section
 from torchcompress.recipe.stage_schema import Distill, PruneChannels, QuantizePtq, Train
+from torchcompress.reconstruction import resolve_consumers
 from torchcompress.report import Cell, Table
 from torchcompress.training import CSVLog, Trainer, TrainingResult
 
@@ -80,7 +81,10 @@ def _(stage: Distill, model: nn.Module, context: Context) -> Outcome:
 @run_stage.register
 def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
     plan = plan_pruning(stage, model, context.example)
-    return plan.apply(model, inplace=True), [_groups_table(plan)]
+    pruned = plan.apply(model)
+    if stage.reconstruct:
+        resolve_consumers(model, pruned, plan.removed, context.data.calibration)
+    return pruned, [_groups_table(plan)]
 
 
 @run_stage.register
