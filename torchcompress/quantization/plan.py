@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.core.history import inherit, record
 from torchcompress.core.plan import Plan
+from torchcompress.quantization.check_tensors import check_tensors
 from torchcompress.quantization.int8.weights import quantize_weight
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
@@ -45,12 +46,15 @@ class QuantizationPlan(Plan):
         Raises:
             UnsupportedError: `inplace`, or weights that are not float32 or not finite.
             CompressError: A tensor is missing or of another shape (the first one is named).
+            ArtifactError: The plan's program and sources do not belong together.
         """
         if inplace:
             raise UnsupportedError("an int8 model is a new module", where="inplace")
         state = model.state_dict()
         check_weights(self.sources, state)
-        result = Int8Model(self.program, self._tensors(state), self.rows)
+        tensors = self._tensors(state)
+        check_tensors(self.program, tensors)
+        result = Int8Model(self.program, tensors, self.rows)
         inherit(model, result)
         record(result, self)
         return result

@@ -30,7 +30,7 @@ class Op:
     """One call site.
 
     Args:
-        kind: A key of `signatures.KINDS`.
+        kind: A key of `parse.KINDS`.
         output: The id of the value that it makes; each id is made once.
         inputs: The ids of the values that it reads.
         args: Plain data; which keys is up to the kind.

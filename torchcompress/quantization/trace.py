@@ -1,5 +1,6 @@
 """From a module to a program: a symbolic trace, read call by call."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -9,7 +10,7 @@ from torchcompress.core.errors import TraceError
 from torchcompress.core.modules import undisturbed
 from torchcompress.quantization.calls import read_call
 from torchcompress.quantization.patterns import fold_channel_shuffles
-from torchcompress.quantization.program import Program, Result, result_values
+from torchcompress.quantization.program import Program, Result
 from torchcompress.quantization.sources import Source
 from torchcompress.quantization.tracing import Parameter, Tracing, Value
 
@@ -39,15 +40,16 @@ def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
     """
     with undisturbed(model):
         graph = _graph(model)
-        tensors = {**model.state_dict(keep_vars=True)}
-        state = Tracing(model, tensors)
+        state = Tracing(model, dict(model.state_dict(keep_vars=True)))
         inputs: list[tuple[str, str]] = []
+        optional: set[str] = set()
         result: Result | None = None
         calls: dict[str, int] = {}
         for node in graph.nodes:
             if node.op == "placeholder":
                 state.env[node] = Value(next(state.ids))
                 inputs.append((str(node.target), state.env[node].id))
+                optional.update([state.env[node].id] if node.args else [])
             elif node.op == "get_attr":
                 state.env[node] = Parameter(str(node.target))
             elif node.op == "output":
@@ -60,7 +62,10 @@ def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
                 if inplace:
                     _overwrite(state, node, args[0])
     assert result is not None
-    program = Program(_used(inputs, state, result), tuple(state.ops), result)
+    program = Program(tuple(inputs), tuple(state.ops), result)
+    unread = {value for value, readers in program.readers().items() if not readers}
+    while program.inputs and program.inputs[-1][1] in optional & unread:
+        program = replace(program, inputs=program.inputs[:-1])
     return fold_channel_shuffles(program), state.sources.by_key
 
 
@@ -108,16 +113,6 @@ def _result(state: Tracing, value: Any) -> Result:
         kind = "list" if isinstance(value, list) else "tuple"
         return [kind, *(_result(state, item) for item in value)]
     raise state.unsupported(f"a result that is {type(value).__name__}")
-
-
-def _used(
-    inputs: list[tuple[str, str]], state: Tracing, result: Result
-) -> tuple[tuple[str, str], ...]:
-    """Drops trailing inputs with a default that nothing reads."""
-    read = {value for op in state.ops for value in op.inputs} | set(result_values(result))
-    while inputs and inputs[-1][1] not in read:
-        inputs.pop()
-    return tuple(inputs)
 
 
 def _overwrite(state: Tracing, node: fx.Node, old: Any) -> None:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torchcompress.quantization.int8 import kernels, reference
+from torchcompress.quantization.int8.convolution import Window
+from torchcompress.quantization.int8.padding import some_window_misses
 from torchcompress.quantization.int8.selftest import agree
 from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
 from torchcompress.quantization.program import Op, QParams
@@ -64,6 +66,33 @@ def test_convolution(data: st.DataObject) -> None:
     x = bytes_like(draw(st.integers(1, 3)), channels, size, size)
     weights = layer(filters, channels // groups, kernel, kernel)
     check(op, [draw(grids)], weights, x)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size", "padding", "stride", "dilation", "missing"),
+    [
+        (2, 2, 2, 2, 1, True),
+        (1, 3, 1, 1, 1, True),
+        (3, 1, 3, 2, 2, True),  # without care this one ends the process
+        (3, 1, 1, 1, 1, False),
+        (3, 8, 2, 1, 2, False),
+    ],
+)
+def test_windows_that_see_only_padding(
+    kernel: int, size: int, padding: int, stride: int, dilation: int, missing: bool
+) -> None:
+    args = {
+        "stride": [stride, 1],
+        "padding": [padding, padding],
+        "dilation": [dilation, dilation],
+        "groups": 1,
+        "activation": None,
+    }
+    assert some_window_misses(Window.of(args), (kernel, kernel), (1, 1, size, size)) is missing
+    op = Op("conv2d", "y", ("x",), args, "l", int8=True)
+    for channels, filters in ((1, 8), (1, 1), (16, 16)):
+        weights = layer(filters, channels, kernel, kernel)
+        check(op, [QParams(0.05, 77)], weights, bytes_like(2, channels, size, size))
 
 
 @quick

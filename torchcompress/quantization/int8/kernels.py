@@ -1,6 +1,7 @@
 """Native kernels: oneDNN calls on plain uint8 and int8 tensors, on the CPU."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,6 +9,11 @@ from torch import Tensor
 from torchcompress.quantization.int8 import reference
 from torchcompress.quantization.int8.convolution import Window, convolution, convolution_sum
 from torchcompress.quantization.int8.layer import Layer, layer_of
+from torchcompress.quantization.int8.padding import (
+    padded_first,
+    padded_shape,
+    some_window_misses,
+)
 from torchcompress.quantization.int8.product import is_product, linear, whole_map_convolution
 from torchcompress.quantization.int8.reference import grid_of
 from torchcompress.quantization.operations import Function, Tensors, quantizer
@@ -49,8 +55,13 @@ def bind(
 
 
 def _conv2d(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Function:
+    kernel = tuple(layer.weight.shape[2:])
+    if some_window_misses(window, kernel, shape):
+        bare = replace(window, padding=[0, 0])
+        run = _conv2d(layer, bare, padded_shape(window, shape), overwrite)
+        return padded_first(run, window, layer.x.zero_point)
     # On one-pixel maps oneDNN's fused sum is several times slower than a product.
-    if is_product(window, tuple(layer.weight.shape[2:]), shape):
+    if is_product(window, kernel, shape):
         return whole_map_convolution(layer, window, shape, overwrite)
     if layer.residual is not None:
         return convolution_sum(layer, window, shape, overwrite)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchcompress.quantization.operations import (
     CHANNELS_LAST,
+    INTEGER,
     MOVEMENT,
     Function,
     Tensors,
@@ -18,7 +19,7 @@ from torchcompress.quantization.operations import (
     quantizer,
 )
 from torchcompress.quantization.program import Op, QParams
-from torchcompress.quantization.value_types import INTEGER, ValueType
+from torchcompress.quantization.value_types import ValueType
 
 
 def bind(op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: object = None) -> Function:
