@@ -1,6 +1,6 @@
 """Running the float program over calibration data, and what is learnt on the way."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ class Batches:
 
     def passing(self, label: str) -> Iterable[tuple[int, Any]]:
         """Returns the batches under a progress bar."""
-        total = len(self.loader) if hasattr(self.loader, "__len__") else None  # pyright: ignore
+        total = len(self.loader) if isinstance(self.loader, Sized) else None
         return progress(self, label, total=total, unit="batch")
 
 
