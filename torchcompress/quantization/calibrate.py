@@ -45,6 +45,8 @@ def bind_inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, An
     Raises:
         TypeError: An argument is missing, unknown or not a floating-point tensor.
     """
+    if not kwargs and len(args) == len(program.inputs) and all(map(_is_float32, args)):
+        return list(args)
     names = [name for name, _ in program.inputs]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if len(args) > len(names) or set(given) != set(names) or len(given) < len(args) + len(kwargs):
@@ -54,6 +56,10 @@ def bind_inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, An
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise TypeError(f"the input {name!r} must be a floating-point tensor")
     return [value.float() for value in values]
+
+
+def _is_float32(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.float32
 
 
 @dataclass

@@ -112,7 +112,7 @@ class Int8Model(nn.Module):
             return self._function(inputs)(*inputs)
 
     def _function(self, inputs: list[Tensor]) -> Callable[..., Any]:
-        key = tuple(tuple(x.shape) for x in inputs)
+        key = tuple(x.shape for x in inputs)
         function = self._packed.get(key)
         if function is None:
             native = self._native and inputs[0].device.type == "cpu" and native_works()
