@@ -13,7 +13,7 @@ def environment() -> dict[str, str]:
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} on {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
