@@ -1,4 +1,6 @@
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -118,6 +120,28 @@ class Indexed(nn.Module):
 
 def test_channels_that_meet_the_input_or_a_nested_output_are_frozen() -> None:
     assert all(group.frozen for group in channel_groups(trace(Indexed(), x)))
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+
+
+class Wrapping(nn.Module):
+    def __init__(self, wrap: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.wrap = wrap
+
+    def forward(self, x: Tensor) -> object:
+        return self.wrap(self.conv(x))
+
+
+def test_an_output_in_a_dataclass_is_found_and_one_that_is_hidden_is_an_error() -> None:
+    groups = channel_groups(trace(Wrapping(Answer), x))
+    assert {g.name: g.frozen for g in groups}["conv"] == "reaches the output"
+    with pytest.raises(TraceError, match="no tensor is found in the output, a function"):
+        trace(Wrapping(lambda y: lambda: y), x)
 
 
 def test_grouped_convolutions_lose_whole_groups_or_the_same_offsets() -> None:

@@ -1,6 +1,7 @@
 """Example inputs and batches: what a model is called with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def batch_labels(batch: Any) -> Any:
 
 
 def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields every tensor in nested tuples, lists and dicts, with its path.
+    """Yields every tensor in nested tuples, lists, dicts and dataclasses, with its path.
 
     Args:
         value: A tensor or a container of such.
@@ -94,6 +95,8 @@ def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from tensors_in(item, f"{name}[{index}]")
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in(vars(value), name)
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:

@@ -195,8 +195,18 @@ class _Tracer(CountedRun):
         )
 
     def finish(self, output: Any) -> None:
-        """Freezes what reaches the output or never ran, and settles the grids."""
-        for _, tensor in tensors_in(output):
+        """Freezes what reaches the output or never ran, and settles the grids.
+
+        Raises:
+            TraceError: The output holds no tensor that could be found.
+        """
+        outputs = list(tensors_in(output))
+        if not outputs:
+            raise TraceError(
+                f"no tensor is found in the output, a {type(output).__name__}",
+                hint="return tensors in tuples, lists, dicts or dataclasses",
+            )
+        for _, tensor in outputs:
             for vector in self.labels(tensor).vectors():
                 self.couplings.freeze(vector, "reaches the output")
         for name, labels in self.tensors.items():
