@@ -15,7 +15,7 @@ from torchcompress.training.loss import cross_entropy
 from torchcompress.training.precision import at_least_float32
 
 _LEAST_NORM = 1e-8
-_LEAST_SPREAD = 1e-6
+_LEAST_SPREAD = 1e-2
 
 
 def ce(student: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -43,6 +43,7 @@ def kd(
         temperature: T, which divides the logits.
         standardize: Whether each row of logits is first shifted and scaled to mean 0 and standard
             deviation 1 (Sun et al., 2024), so that the student need not match the teacher's range.
+            A deviation below 0.01 counts as 0.01, which bounds the gradient.
 
     Raises:
         CompressError: A temperature of 0 or below.
@@ -67,7 +68,9 @@ def dist(
 
     One minus Pearson's correlation of the probabilities, over the classes of each sample (weight
     `beta`) and over the samples of each class (weight `gamma`), times tau². Samples and classes
-    in which the teacher's probabilities do not vary carry no relation and are left out.
+    in which the teacher's probabilities vary by less than a hundredth of their norm carry no
+    relation and are left out. Where the student's vary by less, as from a head that begins at
+    zero, they are divided by that hundredth instead of their spread, which bounds the gradient.
 
     Args:
         student: Logits (N, C).
@@ -106,14 +109,21 @@ def _check_temperature(where: str, value: float) -> None:
 
 
 def _standardized(logits: Tensor) -> Tensor:
-    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+    spread = (logits.std(1, keepdim=True) + 1e-7).clamp_min(_LEAST_SPREAD)
+    return (logits - logits.mean(1, keepdim=True)) / spread
 
 
 def _decorrelation(p: Tensor, q: Tensor, dim: int) -> Tensor:
     """Returns the mean of 1 - Pearson's correlation along `dim`, where `q` varies."""
-    scale = q.norm(dim=dim)
+    q_least, p_least = _least_spread(q, dim), _least_spread(p, dim)
     p, q = p - p.mean(dim, keepdim=True), q - q.mean(dim, keepdim=True)
-    # Where all values are equal, the difference from their mean is rounding, not spread.
-    varies = q.norm(dim=dim) > (_LEAST_SPREAD * scale).clamp_min(_LEAST_NORM)
-    cosine = (F.normalize(p, dim=dim, eps=_LEAST_NORM) * F.normalize(q, dim=dim)).sum(dim)
+    varies = q.norm(dim=dim) > q_least.squeeze(dim)
+    p = p / p.norm(dim=dim, keepdim=True).maximum(p_least)
+    cosine = (p * F.normalize(q, dim=dim)).sum(dim)
     return ((1 - cosine) * varies).sum() / varies.sum().clamp_min(1)
+
+
+def _least_spread(values: Tensor, dim: int) -> Tensor:
+    """Returns the norm around the mean along `dim` that counts as a relation, as a constant."""
+    norm = values.detach().norm(dim=dim, keepdim=True)
+    return (_LEAST_SPREAD * norm).clamp_min(_LEAST_NORM)
