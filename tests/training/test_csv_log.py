@@ -3,9 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch import nn
 
-from torchcompress.training import CSVLog, Trainer, TrainerConfig
+from torchcompress.core.errors import CompressError
+from torchcompress.training import Callback, CSVLog, Run, Trainer, TrainerConfig
 
 
 def test_each_epoch_is_one_line_with_the_numbers_of_the_history(
@@ -27,3 +29,18 @@ def test_each_epoch_is_one_line_with_the_numbers_of_the_history(
         "images_per_second",
         "seconds",
     ]
+
+
+def test_a_folder_that_vanishes_is_named(
+    tmp_path: Path, make_model: Callable[[], nn.Module], make_loader: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+
+    class Vanish(Callback):
+        def on_epoch_start(self, run: Run) -> None:
+            folder.rmdir()
+
+    with pytest.raises(CompressError, match=r"log\.csv: the log could not be written"):
+        callbacks = [CSVLog(folder / "log.csv"), Vanish()]
+        Trainer(make_model(), make_loader(), callbacks=callbacks).fit()

@@ -1,9 +1,25 @@
 """Writing files whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def real_file(path: str | Path) -> Path:
+    """Returns where writing to `path` ends: links are followed, so that a link stays a link.
+
+    Args:
+        path: A file, or where one may be made.
+
+    Raises:
+        FileExistsError: A folder, a device or anything else that is no regular file is there.
+    """
+    real = Path(os.path.realpath(path))
+    if os.path.lexists(real) and not real.is_file():
+        raise FileExistsError(errno.EEXIST, "this is not a regular file", str(path))
+    return real
 
 
 @contextmanager
@@ -14,9 +30,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     removed and an older `path` stays as it was.
 
     Args:
-        path: The file to make or replace.
+        path: The file to make or replace; a link is followed.
+
+    Raises:
+        FileExistsError: A folder, a device or anything else that is no regular file is there.
     """
-    path = Path(path)
+    path = real_file(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

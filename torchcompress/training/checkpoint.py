@@ -13,7 +13,7 @@ from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.core.files import replacing
 from torchcompress.core.modules import device_of
 from torchcompress.training.callback import Callback, Run
-from torchcompress.training.paths import require_folder
+from torchcompress.training.paths import require_writable
 
 _FORMAT = 1
 _UNSOUND = (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
@@ -33,14 +33,14 @@ class Checkpoint(Callback):
         self.path = Path(path)
 
     def on_fit_start(self, run: Run) -> None:
-        """Makes sure that the folder exists before anything is trained."""
-        require_folder(self.path)
+        """Makes sure that the file can be made before anything is trained."""
+        require_writable(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
         """Saves.
 
         Raises:
-            CompressError: The file cannot be written; the one before it is intact.
+            CompressError: The file cannot be written; an earlier one is intact.
         """
         state = {
             "format": _FORMAT,
@@ -60,7 +60,7 @@ class Checkpoint(Callback):
             raise CompressError(
                 f"the checkpoint could not be written: {error}",
                 where=str(self.path),
-                hint="make room on the disk; the checkpoint of the epoch before is intact",
+                hint="an earlier checkpoint is intact; resume from it with resume=True",
             ) from error
 
 

@@ -3,16 +3,23 @@
 from pathlib import Path
 
 from torchcompress.core.errors import CompressError
+from torchcompress.core.files import real_file
 
 
-def require_folder(path: Path) -> None:
-    """Refuses a file whose folder does not exist.
+def require_writable(path: Path) -> None:
+    """Refuses a path where no file can be made or replaced.
 
     Args:
         path: The file to be written later.
 
     Raises:
-        CompressError: The folder does not exist.
+        CompressError: The folder does not exist, or what is there is no regular file.
     """
-    if not path.parent.is_dir():
+    try:
+        folder = real_file(path).parent
+    except FileExistsError as error:
+        raise CompressError(
+            "this is not a regular file", where=str(path), hint="choose another name"
+        ) from error
+    if not folder.is_dir():
         raise CompressError("its folder does not exist", where=str(path), hint="make it first")
