@@ -41,6 +41,6 @@ def test_a_folder_that_vanishes_is_named(
         def on_epoch_start(self, run: Run) -> None:
             folder.rmdir()
 
+    trainer = Trainer(make_model(), make_loader(), callbacks=[CSVLog(folder / "log.csv"), Vanish()])
     with pytest.raises(CompressError, match=r"log\.csv: the log could not be written"):
-        callbacks = [CSVLog(folder / "log.csv"), Vanish()]
-        Trainer(make_model(), make_loader(), callbacks=callbacks).fit()
+        trainer.fit()

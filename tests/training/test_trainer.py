@@ -123,8 +123,8 @@ def test_a_last_batch_of_one_is_left_out(make_model: Make, make_loader: Make) ->
     assert sizes == [16, 16, 16, 16]
     sizes.clear()
     plain = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    Trainer(plain, make_loader(3, 1), config=TrainerConfig(epochs=1), loss=loss).fit()
-    assert sizes == [1, 1, 1]
+    Trainer(plain, make_loader(33, 16), config=TrainerConfig(epochs=1), loss=loss).fit()
+    assert sizes == [16, 16, 1]
 
 
 def test_named_terms_are_summed_and_logged(make_model: Make, make_loader: Make) -> None:
@@ -230,3 +230,42 @@ def test_what_cannot_be_trained_is_refused(make_model: Make, make_loader: Make) 
         )
     with pytest.raises(CompressError, match="label 9, but the model has 4"):
         Trainer(make_model(), [(torch.randn(2, 3, 8, 8), torch.tensor([1, 9]))]).fit()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda model, inputs, labels: {}, "loss: the loss has no terms"),
+        (lambda model, inputs, labels: 1.0, "loss is float, not a scalar tensor"),
+        (lambda model, inputs, labels: None, "loss is NoneType, not a scalar tensor"),
+        (lambda model, inputs, labels: {"ce": model(inputs)}, r"ce is \(48, 4\), not a scalar"),
+        (
+            lambda model, inputs, labels: nn.functional.cross_entropy(
+                model(inputs), labels, reduction="none"
+            ),
+            r"loss is \(48,\), not a scalar",
+        ),
+        (
+            lambda model, inputs, labels: cross_entropy(model(inputs), labels).detach(),
+            "no trained parameter has a part in the loss",
+        ),
+    ],
+)
+def test_a_loss_that_cannot_be_minimised_is_named(
+    make_model: Make, make_loader: Make, loss: Any, message: str
+) -> None:
+    with pytest.raises(CompressError, match=message):
+        Trainer(make_model(), make_loader(batch_size=48), loss=loss).fit()
+
+
+def test_labels_and_samples_must_be_as_many(make_model: Make, make_loader: Make) -> None:
+    images, labels = torch.randn(6, 3, 8, 8), torch.zeros(5, dtype=torch.int64)
+    for alpha in (0.0, 0.2):
+        config = TrainerConfig(epochs=1, mixup_alpha=alpha)
+        with pytest.raises(CompressError, match="labels: 5 labels for 6 samples"):
+            Trainer(make_model(), [(images, labels)], config=config).fit()
+    config = TrainerConfig(epochs=1)
+    with pytest.raises(CompressError, match="val: 5 labels for 6 samples"):
+        Trainer(make_model(), make_loader(), [(images, labels)], config).fit()
+    with pytest.raises(CompressError, match="a batch has no labels"):
+        Trainer(make_model(), make_loader(), [{"input": images, "labels": labels}], config).fit()

@@ -7,17 +7,26 @@ from torch import Tensor
 from torchcompress.core.errors import CompressError
 
 
-def check_labels(labels: Tensor, classes: int, where: str) -> None:
+def check_labels(labels: Tensor, classes: int, where: str, *, samples: int | None = None) -> None:
     """Refuses labels that do not belong to `classes` classes.
 
     Args:
         labels: Integers (N,), or floats (N, classes).
         classes: How many classes the model has.
         where: Where the labels come from, for the error.
+        samples: N, where it is known.
 
     Raises:
-        CompressError: A label out of range (named), or labels of the wrong shape or dtype.
+        CompressError: A label out of range (named), or labels of the wrong number, shape or dtype.
     """
+    if not isinstance(labels, Tensor):
+        raise CompressError(
+            f"labels are {type(labels).__name__}, not a tensor",
+            where=where,
+            hint="torch.tensor(labels) makes one",
+        )
+    if samples is not None and labels.ndim > 0 and len(labels) != samples:
+        raise CompressError(f"{len(labels)} labels for {samples} samples", where=where)
     if labels.ndim == 2:
         if labels.shape[1] != classes:
             raise CompressError(

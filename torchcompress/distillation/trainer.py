@@ -10,7 +10,8 @@ from torchcompress.distillation.distiller import Distiller
 from torchcompress.distillation.terms import LossTerm
 from torchcompress.training.callback import Callback
 from torchcompress.training.config import TrainerConfig
-from torchcompress.training.trainer import Trainer, TrainLoader
+from torchcompress.training.loader import TrainLoader
+from torchcompress.training.trainer import Trainer
 
 
 class DistillationTrainer(Trainer):

@@ -24,9 +24,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.
         label_smoothing: The share of the target spread over all classes (Szegedy et al., 2016).
 
     Raises:
-        CompressError: A label out of range (named), or labels of the wrong shape or dtype.
+        CompressError: A label out of range (named), or labels of the wrong number, shape or dtype.
     """
-    check_labels(labels, logits.shape[1], "labels")
+    check_labels(labels, logits.shape[1], "labels", samples=len(logits))
     logits = at_least_float32(logits)
     labels = labels.to(logits.dtype) if labels.ndim == 2 else labels.long()
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)

@@ -2,17 +2,17 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError
-from torchcompress.core.inputs import batch_inputs, call, map_tensors, tensors_in, to_device
+from torchcompress.core.inputs import batch_inputs, batch_labels, call, map_tensors, to_device
 from torchcompress.core.modules import device_of, eval_mode, undisturbed
 from torchcompress.core.progress import progress_bar
 from torchcompress.data.labels import check_labels, one_hot
@@ -21,17 +21,15 @@ from torchcompress.training.callback import Callback, Row, Run
 from torchcompress.training.checkpoint import Checkpoint, restore
 from torchcompress.training.config import TrainerConfig
 from torchcompress.training.ema import EMA
+from torchcompress.training.loader import (
+    TrainLoader,
+    batch_size,
+    require_batches,
+    without_last_single,
+)
 from torchcompress.training.loss import Loss, classification_loss
 from torchcompress.training.mixup import mixup
 from torchcompress.training.optimizer import build_optimizer, lr_factor, set_lr
-
-
-class TrainLoader(Protocol):
-    """Batches, as many as its length says; `set_epoch(epoch)` is called where it exists."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Trainer:
 
     The random state outside is untouched and nothing outside decides the result but the loaders:
     the same seed gives the same weights, bit for bit, on the CPU. A last batch of one sample is
-    left out where others are larger, because BatchNorm cannot train on it.
+    left out where others are larger and the model has a BatchNorm, which cannot train on it.
 
     Args:
         model: What is trained, on the device where it is.
@@ -77,7 +75,8 @@ class Trainer:
         resume: Whether to go on from that file; the result is bit-equal to never having stopped.
 
     Raises:
-        CompressError: An empty loader, or arguments that do not go together.
+        CompressError: An empty loader, a training loader without a length, or arguments that do
+            not go together.
     """
 
     def __init__(
@@ -93,9 +92,7 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         config = config or TrainerConfig()
-        for name, loader in (("train", train), ("val", val)):
-            if isinstance(loader, Sized) and len(loader) == 0:
-                raise CompressError("the loader is empty", where=name)
+        require_batches(train, val)
         if resume and checkpoint is None:
             raise CompressError("no file to resume from", where="resume", hint="pass checkpoint=")
         if loss is not None and config.label_smoothing:
@@ -118,8 +115,9 @@ class Trainer:
         """Trains, and leaves the model trained, in the train or eval mode in which it was.
 
         Raises:
-            CompressError: The loss is not finite (names epoch and step), labels do not fit the
-                model, or the checkpoint cannot be written.
+            CompressError: The loss is not finite (names epoch and step), no scalar or without a
+                gradient, labels do not fit the model or the batch, or the checkpoint cannot be
+                written.
             ArtifactError: The checkpoint to resume from is missing, damaged, or of another
                 training.
         """
@@ -162,10 +160,10 @@ class Trainer:
         start, images = time.perf_counter(), 0
         sums: dict[str, float | Tensor] = {}
         first = run.epoch * len(self.train)
-        for index, batch in enumerate(_without_last_single(self.train)):
+        for index, batch in enumerate(without_last_single(self.train, self.model)):
             run.step = first + index
             terms = self._step(run, batch)
-            count = _batch_size(batch)
+            count = batch_size(batch)
             images += count
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term * count
@@ -195,8 +193,14 @@ class Trainer:
         inputs, labels = self._prepare(batch)
         with self._autocast():
             terms = self.loss(self.model, inputs, labels)
-        named = {"loss": terms} if isinstance(terms, Tensor) else dict(terms)
+        named = _named(terms)
         loss = torch.stack([term.float() for term in named.values()]).sum()
+        if not loss.requires_grad:
+            raise CompressError(
+                "no trained parameter has a part in the loss",
+                where="loss",
+                hint="compute it from the model's output, without detach or no_grad",
+            )
         if not math.isfinite(loss.item()):
             values = ", ".join(f"{name} {term.item():g}" for name, term in named.items())
             raise CompressError(
@@ -222,7 +226,7 @@ class Trainer:
             if not isinstance(labels, Tensor):
                 raise CompressError("mixup needs labels", where="train")
             classes = self._count_classes(inputs)
-            check_labels(labels, classes, "labels")
+            check_labels(labels, classes, "labels", samples=batch_size(batch))
             inputs, labels = mixup(inputs, one_hot(labels, classes), self.config.mixup_alpha)
         if self.config.channels_last:
             inputs = map_tensors(_channels_last, inputs)
@@ -242,24 +246,31 @@ class Trainer:
     def _evaluate(self, run: Run, val: Iterable[Any]) -> float:
         run.notify("on_eval_start")
         try:
-            return evaluate(self.model, val).fraction
+            return evaluate(self.model, val, forward=_logits).fraction
         finally:
             run.notify("on_eval_end")
 
 
-def _without_last_single(loader: Iterable[Any]) -> Iterator[Any]:
-    largest = 0
-    for batch in loader:
-        size = _batch_size(batch)
-        largest = max(largest, size)
-        if size > 1 or largest == 1:
-            yield batch
+def _named(terms: Any) -> dict[str, Tensor]:
+    """Returns the terms of a loss by name, and refuses what is no scalar."""
+    named = dict(terms) if isinstance(terms, Mapping) else {"loss": terms}
+    if not named:
+        raise CompressError("the loss has no terms", where="loss")
+    for name, term in named.items():
+        if not isinstance(term, Tensor) or term.ndim:
+            kind = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            raise CompressError(
+                f"{name} is {kind}, not a scalar tensor", where="loss", hint="take the mean"
+            )
+    return named
 
 
-def _batch_size(batch: Any) -> int:
-    for _, tensor in tensors_in(batch_inputs(batch)):
-        return len(tensor)
-    raise CompressError("a batch holds no tensor", where="train")
+def _logits(model: nn.Module, batch: Any) -> Any:
+    """Returns the output for a validation batch whose labels belong to its samples."""
+    labels, outputs = batch_labels(batch), call(model, batch_inputs(batch))
+    if isinstance(outputs, Tensor) and outputs.ndim == 2:
+        check_labels(labels, outputs.shape[1], "val", samples=len(outputs))
+    return outputs
 
 
 def _channels_last(value: Tensor) -> Tensor:
