@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
 
 from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.training import EMA, Callback, Run, Trainer, TrainerConfig
@@ -64,6 +65,26 @@ def test_four_epochs_equal_two_and_two_resumed_bit_for_bit(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state_dict().items())
 
 
+@pytest.mark.parametrize("in_sampler", [False, True])
+def test_the_loader_s_own_generator_resumes_too(
+    tmp_path: Path, make_model: Make, make_loader: Make, in_sampler: bool
+) -> None:
+    data = make_loader().dataset
+
+    def own() -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(3)
+        if in_sampler:
+            return DataLoader(data, 16, sampler=RandomSampler(data, generator=generator))
+        return DataLoader(data, 16, shuffle=True, generator=generator)
+
+    whole, resumed, loader = make_model(), make_model(), own()
+    Trainer(whole, loader, loader, _FULL).fit()
+    _interrupt(make_model(), own(), _FULL, tmp_path / "run.pt")
+    _resume(resumed, own(), tmp_path / "run.pt")
+    expected = whole.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state_dict().items())
+
+
 def test_resuming_a_finished_training_gives_its_result(
     tmp_path: Path, make_model: Make, make_loader: Make
 ) -> None:
@@ -88,8 +109,17 @@ def test_a_checkpoint_of_another_training_is_refused_and_changes_nothing(
     _interrupt(make_model(), loader, _FULL, path)
 
     other = nn.Sequential(*make_model()[:-1], nn.Linear(8, 5))
-    with pytest.raises(ArtifactError, match=r"6\.weight is \(4, 8\) there and \(5, 8\) here"):
+    with pytest.raises(
+        ArtifactError, match=r"6\.weight is float32 \(4, 8\) there and .* \(5, 8\) here"
+    ):
         _resume(other, loader, path)
+    with pytest.raises(ArtifactError, match=r"is float32 \(.*\) there and float64 \(.*\) here"):
+        _resume(make_model().double(), loader, path)
+    with pytest.raises(ArtifactError, match="loader has 3 batches, this one 6 batches"):
+        _resume(make_model(), make_loader(batch_size=8), path)
+    own = DataLoader(loader.dataset, 16, shuffle=True, generator=torch.Generator())
+    with pytest.raises(ArtifactError, match=r"has 0 random generators .* this one 1"):
+        _resume(make_model(), own, path)
     with pytest.raises(ArtifactError, match=r"lr=0\.05, not 0\.1"):
         _resume(make_model(), loader, path, config=TrainerConfig(**{**_FULL.__dict__, "lr": 0.1}))
     with pytest.raises(ArtifactError, match="callbacks"):
@@ -121,6 +151,13 @@ def test_a_missing_or_damaged_file_is_named(
     torch.save({"weight": torch.zeros(1)}, path)
     with pytest.raises(ArtifactError, match="not a checkpoint of a training"):
         _resume(make_model(), loader, path)
+    _interrupt(make_model(), loader, _FULL, path)
+    sound = torch.load(path, weights_only=True)
+    for name in sound.keys() - {"format"}:
+        for broken in ({**sound, name: None}, {n: v for n, v in sound.items() if n != name}):
+            torch.save(broken, path)
+            with pytest.raises(ArtifactError, match=f"not a sound checkpoint: {name} is NoneType"):
+                _resume(make_model(), loader, path)
     with pytest.raises(CompressError, match="no file to resume from"):
         Trainer(make_model(), loader, resume=True)
 

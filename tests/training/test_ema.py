@@ -7,7 +7,7 @@ from torchcompress.training.optimizer import build_optimizer
 
 
 def _run(model: nn.Module) -> Run:
-    return Run(model, build_optimizer(model, TrainerConfig()), TrainerConfig(), [])
+    return Run(model, build_optimizer(model, TrainerConfig()), TrainerConfig(), [], [])
 
 
 def _shift(model: nn.Module, by: float) -> None:

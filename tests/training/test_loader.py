@@ -28,7 +28,7 @@ class _Stream(IterableDataset[Tensor]):
 @pytest.mark.parametrize("train", [None, 3, (torch.zeros(1) for _ in range(2)), "stream"])
 def test_a_training_loader_without_a_length_is_refused(train: Any) -> None:
     train = DataLoader(_Stream()) if train == "stream" else train
-    with pytest.raises(CompressError, match="train: .* is no loader of known length"):
+    with pytest.raises(CompressError, match=r"train: .* is no loader of known length"):
         require_batches(train, None)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchcompress.training.config import TrainerConfig
+from torchcompress.training.loader import TrainLoader
 
 Row = dict[str, float]
 """One line of the history: numbers by name."""
@@ -22,6 +23,7 @@ class Run:
         optimizer: Its optimizer.
         config: How it is trained.
         callbacks: Who takes part, in the order of their calls.
+        train: The loader of the training batches.
         epoch: Epochs begun and ended; while one runs, its number counted from 0.
         step: Position over all epochs, counted from 0.
         history: One row for each epoch that has ended.
@@ -31,6 +33,7 @@ class Run:
     optimizer: Optimizer
     config: TrainerConfig
     callbacks: Sequence["Callback"]
+    train: TrainLoader
     epoch: int = 0
     step: int = 0
     history: list[Row] = field(default_factory=list)

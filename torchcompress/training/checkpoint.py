@@ -13,17 +13,29 @@ from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.core.files import replacing
 from torchcompress.core.modules import device_of
 from torchcompress.training.callback import Callback, Run
+from torchcompress.training.loader import generators_of
 from torchcompress.training.paths import require_writable
 
 _FORMAT = 1
+_FIELDS = {
+    "config": dict,
+    "model": dict,
+    "optimizer": dict,
+    "epoch": int,
+    "step": int,
+    "history": list,
+    "rng": dict,
+    "loader": dict,
+    "callbacks": list,
+}
 _UNSOUND = (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
 class Checkpoint(Callback):
     """Saves the training after each epoch, whole or not at all.
 
-    The file holds the model, the optimizer, the position of the schedule, torch's random states,
-    the history and the state of every callback.
+    The file holds the model, the optimizer, the position of the schedule, torch's random states
+    and those of the loader, the history and the state of every callback.
 
     Args:
         path: The file, replaced after each epoch.
@@ -51,6 +63,7 @@ class Checkpoint(Callback):
             "step": run.step,
             "history": run.history,
             "rng": _random_states(run),
+            "loader": _loader_state(run),
             "callbacks": [(_name(c), c.state_dict()) for c in run.callbacks],
         }
         try:
@@ -69,14 +82,15 @@ def restore(path: Path, run: Run) -> None:
 
     Args:
         path: The checkpoint.
-        run: A run of the same model, config and callbacks.
+        run: A run of the same model, loader, config and callbacks.
 
     Raises:
-        ArtifactError: The file is missing or damaged, or another training wrote it. The run is
-            then as it was.
+        ArtifactError: The file is missing or damaged, or a training of another model, loader or
+            config wrote it. The run is then as it was.
     """
     state = _read(path)
     _refuse_other_model(path, state["model"], run.model.state_dict())
+    _refuse_other_loader(path, state["loader"], _loader_state(run))
     _refuse_other_config(path, state["config"], asdict(run.config))
     _refuse_other_parameters(path, state["optimizer"], run.optimizer.state_dict())
     names = [name for name, _ in state["callbacks"]]
@@ -93,6 +107,10 @@ def restore(path: Path, run: Run) -> None:
         callback.load_state_dict(saved)
     run.epoch, run.step, run.history = state["epoch"], state["step"], state["history"]
     _restore_random_states(run, state["rng"])
+    for generator, saved in zip(
+        generators_of(run.train), state["loader"]["generators"], strict=True
+    ):
+        generator.set_state(saved)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -111,20 +129,30 @@ def _read(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"this is not a sound checkpoint: {error}", where=str(path)) from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ArtifactError("this is not a checkpoint of a training", where=str(path))
+    for name, kind in _FIELDS.items():
+        if not isinstance(state.get(name), kind):
+            raise ArtifactError(
+                f"this is not a sound checkpoint: {name} is {type(state.get(name)).__name__}, "
+                f"not {kind.__name__}",
+                where=str(path),
+            )
     return state
 
 
-def _refuse_other_model(path: Path, saved: dict[str, Tensor], here: dict[str, Tensor]) -> None:
-    def shape(state: dict[str, Tensor], name: str) -> str:
-        return str(tuple(state[name].shape)) if name in state else "missing"
+def _refuse_other_model(path: Path, saved: dict[str, Any], here: dict[str, Any]) -> None:
+    def kind(state: dict[str, Any], name: str) -> str:
+        value = state.get(name)
+        if not isinstance(value, Tensor):
+            return type(value).__name__ if name in state else "missing"
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
 
     names = list(dict.fromkeys([*here, *saved]))
-    odd = [name for name in names if shape(saved, name) != shape(here, name)]
+    odd = [name for name in names if kind(saved, name) != kind(here, name)]
     if odd:
         first = odd[0]
         raise ArtifactError(
-            f"the checkpoint is of another model: {first} is {shape(saved, first)} there and "
-            f"{shape(here, first)} here ({len(odd)} of {len(names)} tensors differ)",
+            f"the checkpoint is of another model: {first} is {kind(saved, first)} there and "
+            f"{kind(here, first)} here ({len(odd)} of {len(names)} values differ)",
             where=str(path),
             hint="resume with the model that the training began with",
         )
@@ -138,6 +166,20 @@ def _refuse_other_config(path: Path, saved: dict[str, Any], here: dict[str, Any]
             f"the checkpoint was made with {first}={saved.get(first)!r}, not {here[first]!r}",
             where=str(path),
             hint="resume with the same config, or start with resume=False",
+        )
+
+
+def _refuse_other_loader(path: Path, saved: dict[str, Any], here: dict[str, Any]) -> None:
+    there, now = (f"{s.get('steps')} batches" for s in (saved, here))
+    if there == now:
+        there, now = (
+            f"{len(s.get('generators', ()))} random generators of its own" for s in (saved, here)
+        )
+    if there != now:
+        raise ArtifactError(
+            f"the checkpoint's loader has {there}, this one {now}",
+            where=str(path),
+            hint="resume with the loader that the training began with",
         )
 
 
@@ -162,6 +204,11 @@ def _random_states(run: Run) -> dict[str, Tensor]:
     if device_of(run.model).type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device_of(run.model))
     return states
+
+
+def _loader_state(run: Run) -> dict[str, Any]:
+    states = [generator.get_state() for generator in generators_of(run.train)]
+    return {"steps": len(run.train), "generators": states}
 
 
 def _restore_random_states(run: Run, states: dict[str, Tensor]) -> None:

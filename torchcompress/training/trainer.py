@@ -72,7 +72,9 @@ class Trainer:
             summed. The default is cross entropy.
         callbacks: Who takes part; the average of `config.ema_decay` and the checkpoint come last.
         checkpoint: A file that is replaced after each epoch.
-        resume: Whether to go on from that file; the result is bit-equal to never having stopped.
+        resume: Whether to go on from that file. On the CPU the result is bit-equal to never having
+            stopped, where the order of the batches comes from torch's global random state, from
+            generators that `train` (a DataLoader) or its sampler keeps, or from `set_epoch`.
 
     Raises:
         CompressError: An empty loader, a training loader without a length, or arguments that do
@@ -145,7 +147,8 @@ class Trainer:
             callbacks.append(EMA(self.config.ema_decay))
         if self.checkpoint is not None:
             callbacks.append(Checkpoint(self.checkpoint))
-        run = Run(self.model, build_optimizer(self.model, self.config), self.config, callbacks)
+        optimizer = build_optimizer(self.model, self.config)
+        run = Run(self.model, optimizer, self.config, callbacks, self.train)
         run.notify("on_fit_start")
         if self.resume and self.checkpoint is not None:
             restore(self.checkpoint, run)
