@@ -158,6 +158,10 @@ def test_a_missing_or_damaged_file_is_named(
             torch.save(broken, path)
             with pytest.raises(ArtifactError, match=f"not a sound checkpoint: {name} is NoneType"):
                 _resume(make_model(), loader, path)
+    for odd in ({"optimizer": {}}, {"callbacks": [3]}, {"loader": {"steps": 3, "generators": 0}}):
+        torch.save(sound | odd, path)
+        with pytest.raises(ArtifactError, match="not a sound checkpoint"):
+            _resume(make_model(), loader, path)
     with pytest.raises(CompressError, match="no file to resume from"):
         Trainer(make_model(), loader, resume=True)
 

@@ -216,6 +216,21 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
     assert torch.equal(model[6].weight, calls[-1])
 
 
+def test_a_step_that_is_not_taken_leaves_the_whole_model_as_it_was(make_model: Make) -> None:
+    model, images = make_model(), torch.randn(4, 3, 8, 8)
+    batches = [(images * factor, torch.arange(4)) for factor in (1, 1, torch.nan)]
+    states: list[dict[str, Tensor]] = []
+
+    class Spy(Callback):
+        def on_step_end(self, run: Run) -> None:
+            states.append({n: t.clone() for n, t in run.model.state_dict().items()})
+
+    with pytest.raises(CompressError, match="not finite"):
+        Trainer(model, batches, callbacks=[Spy()]).fit()
+    assert len(states) == 2
+    assert all(torch.equal(tensor, states[1][n]) for n, tensor in model.state_dict().items())
+
+
 def test_what_cannot_be_trained_is_refused(make_model: Make, make_loader: Make) -> None:
     with pytest.raises(CompressError, match="train: the loader is empty"):
         Trainer(make_model(), [])

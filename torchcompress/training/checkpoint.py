@@ -89,18 +89,12 @@ def restore(path: Path, run: Run) -> None:
             config wrote it. The run is then as it was.
     """
     state = _read(path)
-    _refuse_other_model(path, state["model"], run.model.state_dict())
-    _refuse_other_loader(path, state["loader"], _loader_state(run))
-    _refuse_other_config(path, state["config"], asdict(run.config))
-    _refuse_other_parameters(path, state["optimizer"], run.optimizer.state_dict())
-    names = [name for name, _ in state["callbacks"]]
-    if names != [_name(c) for c in run.callbacks]:
+    try:
+        _refuse_other_training(path, state, run)
+    except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"the checkpoint has the callbacks {names}, this training has "
-            f"{[_name(c) for c in run.callbacks]}",
-            where=str(path),
-            hint="give the same callbacks in the same order",
-        )
+            f"this is not a sound checkpoint: {error!r}", where=str(path)
+        ) from error
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     for callback, (_, saved) in zip(run.callbacks, state["callbacks"], strict=True):
@@ -137,6 +131,21 @@ def _read(path: Path) -> dict[str, Any]:
                 where=str(path),
             )
     return state
+
+
+def _refuse_other_training(path: Path, state: dict[str, Any], run: Run) -> None:
+    _refuse_other_model(path, state["model"], run.model.state_dict())
+    _refuse_other_loader(path, state["loader"], _loader_state(run))
+    _refuse_other_config(path, state["config"], asdict(run.config))
+    _refuse_other_parameters(path, state["optimizer"], run.optimizer.state_dict())
+    names = [name for name, _ in state["callbacks"]]
+    if names != [_name(c) for c in run.callbacks]:
+        raise ArtifactError(
+            f"the checkpoint has the callbacks {names}, this training has "
+            f"{[_name(c) for c in run.callbacks]}",
+            where=str(path),
+            hint="give the same callbacks in the same order",
+        )
 
 
 def _refuse_other_model(path: Path, saved: dict[str, Any], here: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torchcompress.core.modules import device_of, eval_mode, undisturbed
 from torchcompress.core.progress import progress_bar
 from torchcompress.data.labels import check_labels, one_hot
 from torchcompress.metrics.accuracy import evaluate
+from torchcompress.training.buffers import KeptBuffers
 from torchcompress.training.callback import Callback, Row, Run
 from torchcompress.training.checkpoint import Checkpoint, restore
 from torchcompress.training.config import TrainerConfig
@@ -160,12 +161,13 @@ class Trainer:
             set_epoch(run.epoch)
         self.model.train()
         run.notify("on_epoch_start")
+        buffers = KeptBuffers(self.model)
         start, images = time.perf_counter(), 0
         sums: dict[str, float | Tensor] = {}
         first = run.epoch * len(self.train)
         for index, batch in enumerate(without_last_single(self.train, self.model)):
             run.step = first + index
-            terms = self._step(run, batch)
+            terms = self._step(run, batch, buffers)
             count = batch_size(batch)
             images += count
             for name, term in terms.items():
@@ -188,12 +190,13 @@ class Trainer:
         run.history.append(row | {"images_per_second": images / seconds, "seconds": seconds})
         run.notify("on_epoch_end")
 
-    def _step(self, run: Run, batch: Any) -> dict[str, Tensor]:
+    def _step(self, run: Run, batch: Any, buffers: KeptBuffers) -> dict[str, Tensor]:
         """Takes one optimizer step; returns the detached loss and its named terms."""
         steps = len(self.train)
         warmup = self.config.warmup_epochs * steps
         set_lr(run.optimizer, lr_factor(run.step, warmup, self.config.epochs * steps))
         inputs, labels = self._prepare(batch)
+        buffers.keep()
         with self._autocast():
             terms = self.loss(self.model, inputs, labels)
         named = _named(terms)
@@ -205,6 +208,7 @@ class Trainer:
                 hint="compute it from the model's output, without detach or no_grad",
             )
         if not math.isfinite(loss.item()):
+            buffers.restore()
             values = ", ".join(f"{name} {term.item():g}" for name, term in named.items())
             raise CompressError(
                 f"the loss is not finite ({values})",
