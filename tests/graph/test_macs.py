@@ -38,6 +38,30 @@ def test_costs_are_listed_by_layer_and_a_layer_called_twice_counts_twice() -> No
     assert costs["1"].output_shape == (1, 4, 5, 5)
 
 
+class Heads(nn.Module):
+    """A product over heads that a reshape makes: its batch axis has labels of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(6, 12)
+        self.out = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = self.project(x).view(len(x), -1, 3, 4).transpose(1, 2)
+        mixed = (heads @ heads.transpose(2, 3)) @ heads
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def test_axes_that_a_reshape_makes_cost_too() -> None:
+    x = torch.randn(2, 7, 6)
+    model = Heads()
+    seen = trace(model, x)
+    linear = 2 * 7 * (6 * 12 + 12 * 5)
+    products = 2 * 3 * (7 * 4 * 7 + 7 * 7 * 4)
+    nothing = np.zeros(0, np.int64)
+    assert RemainingCost(seen, set()).macs(nothing) == count_macs(model, x) == linear + products
+
+
 def test_what_remains_is_what_a_smaller_model_costs() -> None:
     def net(width: int) -> nn.Module:
         return nn.Sequential(

@@ -84,9 +84,8 @@ class RemainingCost:
         for name, labels in trace.tensors.items():
             if name in parameters:
                 self._tensors.append([roots(v) for v in labels.dims if v is not None])
-        self._size = 1 + max(
-            (int(v.max()) for axes in self._tensors for v in axes if v.size), default=0
-        )
+        every = [*self._tensors, *(axes for _, axes in self._contractions)]
+        self._size = 1 + max((int(v.max()) for axes in every for v in axes), default=0)
 
     def macs(self, removed: np.ndarray) -> int:
         """Returns the multiply-accumulates left when the given representative labels are gone."""
