@@ -1,4 +1,6 @@
+import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -153,9 +155,27 @@ def test_several_teachers_are_their_mean_probability() -> None:
     torch.testing.assert_close(sharp.softmax(1), torch.tensor([[0.5, 0.5, 0]]))
 
 
-def test_a_temperature_that_cannot_be_is_refused() -> None:
-    student, teacher = _pair()
-    with pytest.raises(CompressError, match=r"kd\.temperature: 0 is not above 0"):
-        kd(student, teacher, temperature=0)
-    with pytest.raises(CompressError, match=r"dist\.tau"):
-        dist(student, teacher, tau=-1.0)
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda s, t: kd(s, t, temperature=0), r"kd\.temperature: 0 is not above 0"),
+        (
+            lambda s, t: kd(s, t, temperature=cast(Any, "4")),
+            r"kd\.temperature: '4' is not a number",
+        ),
+        (lambda s, t: kd(s, t, temperature=math.inf), r"kd\.temperature: inf is not a number"),
+        (lambda s, t: dist(s, t, tau=-1.0), r"dist\.tau: -1 is not above 0"),
+        (lambda s, t: dist(s, t, beta=-1.0), r"dist\.beta: -1 is below 0"),
+        (lambda s, t: dist(s, t, gamma=cast(Any, None)), r"dist\.gamma: None is not a number"),
+        (lambda s, t: ce(s, t, label_smoothing=1), r"ce\.label_smoothing: 1 is not below 1"),
+        (lambda s, t: kd(s, t[:, :1]), r"kd: the student's output is \(5, 4\), .* \(5, 1\)"),
+        (lambda s, t: dist(s, t[:1]), r"dist: the student's output is \(5, 4\), .* \(1, 4\)"),
+        (lambda s, t: kd(s[0], t[0]), r"not both \(N, C\)"),
+        (lambda s, t: kd(s[:, :1], t[:, :1], standardize=True), r"kd\.standardize: one class"),
+        (lambda s, t: ce(s, torch.tensor([0, 1])), "2 labels for 5 samples"),
+        (lambda s, t: ce(s, cast(Any, [0, 1, 2, 3, 0])), "labels are list"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(loss: Loss, message: str) -> None:
+    with pytest.raises(CompressError, match=message):
+        loss(*_pair())

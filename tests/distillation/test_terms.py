@@ -21,12 +21,16 @@ def test_three_ways_to_write_a_term() -> None:
         (["dits"], "did you mean 'dist'"),
         ([], "no loss is given"),
         (["ce", ("ce", 2.0)], "given twice"),
-        ([("kd", -1.0)], "not a weight"),
-        ([("kd", float("nan"))], "not a weight"),
-        ([("kd", "high")], "not a weight"),
+        ([("kd", -1.0)], r"losses\.kd\.weight: -1 is below 0"),
+        ([("kd", float("nan"))], "not a number"),
+        ([("kd", "high")], "not a number"),
+        ([3], "3 is not the name of a loss"),
+        (3, "3 is not the name of a loss"),
+        ([("kd", 1.0, {}, 2)], "not a pair of name and weight"),
+        ([(["kd"], 1.0)], "not the name of a loss"),
     ],
 )
-def test_a_term_that_cannot_be_is_named(losses: list[Any], message: str) -> None:
+def test_a_term_that_cannot_be_is_named(losses: Any, message: str) -> None:
     with pytest.raises(CompressError, match=message):
         loss_terms(losses)
 

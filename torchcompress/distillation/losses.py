@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchcompress.core.errors import CompressError
+from torchcompress.training.config import check_number
 from torchcompress.training.loss import cross_entropy
 from torchcompress.training.precision import at_least_float32
 
@@ -27,8 +28,10 @@ def ce(student: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tens
         label_smoothing: The share of the target spread over all classes.
 
     Raises:
-        CompressError: A label out of range (named), or labels of the wrong shape or dtype.
+        CompressError: A label out of range (named), labels of the wrong number, shape or dtype, or
+            a label smoothing that is not from 0 to below 1.
     """
+    check_number("ce.label_smoothing", label_smoothing, least=0, below=1)
     return cross_entropy(student, labels, label_smoothing=label_smoothing)
 
 
@@ -46,9 +49,13 @@ def kd(
             A deviation below 0.01 counts as 0.01, which bounds the gradient.
 
     Raises:
-        CompressError: A temperature of 0 or below.
+        CompressError: A temperature of 0 or below, logits of different shapes, or a single class to
+            standardize.
     """
-    _check_temperature("kd.temperature", temperature)
+    check_number("kd.temperature", temperature, above=0)
+    _check_pair("kd", student, teacher)
+    if standardize and student.shape[1] < 2:
+        raise CompressError("one class has no standard deviation", where="kd.standardize")
     student, teacher = at_least_float32(student), at_least_float32(teacher)
     if standardize:
         student, teacher = _standardized(student), _standardized(teacher)
@@ -80,9 +87,13 @@ def dist(
         tau: Temperature, which divides the logits.
 
     Raises:
-        CompressError: A temperature of 0 or below.
+        CompressError: A temperature of 0 or below, a negative weight, or logits of different
+            shapes.
     """
-    _check_temperature("dist.tau", tau)
+    check_number("dist.beta", beta, least=0)
+    check_number("dist.gamma", gamma, least=0)
+    check_number("dist.tau", tau, above=0)
+    _check_pair("dist", student, teacher)
     p = F.softmax(at_least_float32(student) / tau, 1)
     q = F.softmax(at_least_float32(teacher) / tau, 1)
     return tau**2 * (beta * _decorrelation(p, q, 1) + gamma * _decorrelation(p, q, 0))
@@ -103,9 +114,13 @@ def mean_teacher(logits: list[Tensor]) -> Tensor:
     return logs.logsumexp(0) - math.log(len(logits))
 
 
-def _check_temperature(where: str, value: float) -> None:
-    if not value > 0:
-        raise CompressError(f"{value!r} is not above 0", where=where)
+def _check_pair(where: str, student: Tensor, teacher: Tensor) -> None:
+    if student.ndim != 2 or student.shape != teacher.shape:
+        raise CompressError(
+            f"the student's output is {tuple(student.shape)}, the teacher's "
+            f"{tuple(teacher.shape)}, not both (N, C)",
+            where=where,
+        )
 
 
 def _standardized(logits: Tensor) -> Tensor:

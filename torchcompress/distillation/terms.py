@@ -1,7 +1,6 @@
 """The terms of a distillation loss: which function, its weight, its options."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from torchcompress.core.errors import CompressError, did_you_mean
 from torchcompress.distillation import losses
+from torchcompress.training.config import check_number
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class LossTerm:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise CompressError(f"{self.name!r} is not the name of a loss", where="losses")
         if self.name not in LOSSES:
             raise CompressError(
                 f"{self.name!r} is not a loss", where="losses", hint=did_you_mean(self.name, LOSSES)
@@ -69,11 +71,7 @@ class LossTerm:
                     where=f"losses.{self.name}",
                     hint=did_you_mean(option, known),
                 )
-        number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
-        if not number or not math.isfinite(self.weight) or self.weight < 0:
-            raise CompressError(
-                f"{self.weight!r} is not a weight from 0", where=f"losses.{self.name}.weight"
-            )
+        check_number(f"losses.{self.name}.weight", self.weight, least=0)
 
 
 def loss_terms(losses: Sequence[LossTerm | str | tuple[str, float]]) -> tuple[LossTerm, ...]:
@@ -85,16 +83,9 @@ def loss_terms(losses: Sequence[LossTerm | str | tuple[str, float]]) -> tuple[Lo
     Raises:
         CompressError: No term, the same name twice, or a term that cannot be.
     """
-    if isinstance(losses, str):
+    if isinstance(losses, str) or not isinstance(losses, Sequence):
         losses = [losses]
-    terms = tuple(
-        term
-        if isinstance(term, LossTerm)
-        else LossTerm(term)
-        if isinstance(term, str)
-        else LossTerm(*term)
-        for term in losses
-    )
+    terms = tuple(_term(one) for one in losses)
     if not terms:
         raise CompressError("no loss is given", where="losses", hint='give losses=["dist"]')
     names = [term.name for term in terms]
@@ -102,3 +93,13 @@ def loss_terms(losses: Sequence[LossTerm | str | tuple[str, float]]) -> tuple[Lo
         if names.count(name) > 1:
             raise CompressError("this loss is given twice", where=f"losses.{name}")
     return terms
+
+
+def _term(one: Any) -> LossTerm:
+    if isinstance(one, LossTerm):
+        return one
+    if isinstance(one, list | tuple):
+        if len(one) != 2:
+            raise CompressError(f"{one!r} is not a pair of name and weight", where="losses")
+        return LossTerm(*one)
+    return LossTerm(one)

@@ -55,16 +55,16 @@ class TrainerConfig:
         _whole("epochs", self.epochs, 1)
         _whole("seed", self.seed, 0)
         _named("optimizer", self.optimizer, OPTIMIZERS)
-        _number("lr", self.lr, above=0)
-        _number("momentum", self.momentum, least=0, below=1)
-        _number("weight_decay", self.weight_decay, least=0)
-        _number("warmup_epochs", self.warmup_epochs, least=0, below=self.epochs)
-        _number("label_smoothing", self.label_smoothing, least=0, below=1)
-        _number("mixup_alpha", self.mixup_alpha, least=0)
+        check_number("config.lr", self.lr, above=0)
+        check_number("config.momentum", self.momentum, least=0, below=1)
+        check_number("config.weight_decay", self.weight_decay, least=0)
+        check_number("config.warmup_epochs", self.warmup_epochs, least=0, below=self.epochs)
+        check_number("config.label_smoothing", self.label_smoothing, least=0, below=1)
+        check_number("config.mixup_alpha", self.mixup_alpha, least=0)
         if self.clip_norm is not None:
-            _number("clip_norm", self.clip_norm, above=0)
+            check_number("config.clip_norm", self.clip_norm, above=0)
         if self.ema_decay is not None:
-            _number("ema_decay", self.ema_decay, least=0, below=1)
+            check_number("config.ema_decay", self.ema_decay, least=0, below=1)
         if self.amp is not None:
             _named("amp", self.amp, AMP)
 
@@ -81,15 +81,26 @@ def _named(name: str, value: str, known: tuple[str, ...]) -> None:
         )
 
 
-def _number(
-    name: str,
+def check_number(
+    where: str,
     value: object,
     *,
     above: float | None = None,
     least: float | None = None,
     below: float | None = None,
 ) -> None:
-    where = f"config.{name}"
+    """Refuses what is no finite number in a range.
+
+    Args:
+        where: The name of the value, for the error.
+        value: What was given.
+        above: The number that it must be above.
+        least: The least number that it may be.
+        below: The number that it must be below.
+
+    Raises:
+        CompressError: No finite number, or out of the range.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CompressError(f"{value!r} is not a number", where=where)
     if above is not None and value <= above:
