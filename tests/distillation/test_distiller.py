@@ -1,6 +1,6 @@
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -109,6 +109,9 @@ def test_a_teacher_that_would_change_with_the_student_is_refused(make_model: Mak
             Distiller(student, teacher)
     with pytest.raises(CompressError, match="no teacher"):
         Distiller(student, [])
+    for nothing in (None, 3, [None]):
+        with pytest.raises(CompressError, match=r"teacher: .* is not a module"):
+            Distiller(student, cast(Any, nothing))
 
 
 def test_missing_or_wrong_labels_and_outputs_are_named(make_model: Make, batches: Batches) -> None:
@@ -118,5 +121,24 @@ def test_missing_or_wrong_labels_and_outputs_are_named(make_model: Make, batches
         distiller(inputs)
     with pytest.raises(CompressError, match="label 4"):
         distiller(inputs, labels + 4)
+    with pytest.raises(CompressError, match="labels are list, not a tensor"):
+        distiller(inputs, labels.tolist())
+    with pytest.raises(CompressError, match="4 labels for 16 samples"):
+        distiller(inputs, labels[:4])
     with pytest.raises(CompressError, match="teacher: the output of ReLU"):
         Distiller(make_model(), nn.ReLU())(inputs)
+
+
+def test_models_that_begin_in_place_see_and_leave_what_was_given(
+    make_model: Make, batches: Batches
+) -> None:
+    def clipped(seed: int, inplace: bool) -> nn.Module:
+        return nn.Sequential(nn.ReLU(inplace), make_model(seed=seed)).eval()
+
+    teacher = make_model(seed=3).eval()
+    given = batches[0][0]
+    inputs = given.clone()
+    out = Distiller(clipped(1, True), [clipped(2, True), teacher], ["kd"])(inputs)
+    expected = Distiller(clipped(1, False), [clipped(2, False), teacher], ["kd"])(given)
+    assert torch.equal(inputs, given)
+    assert torch.equal(out.loss, expected.loss)

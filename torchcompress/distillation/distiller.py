@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError
-from torchcompress.core.inputs import Inputs, call
+from torchcompress.core.inputs import Inputs, call, map_tensors
 from torchcompress.core.modules import eval_mode
 from torchcompress.distillation.losses import mean_teacher
 from torchcompress.distillation.terms import LOSSES, LossTerm, loss_terms
@@ -43,7 +43,7 @@ class Distiller(nn.Module):
 
     Raises:
         CompressError: The teacher is the student or shares parameters with it, no teacher is
-            given, or a loss cannot be.
+            given, a teacher is no module, or a loss cannot be.
     """
 
     def __init__(
@@ -54,12 +54,14 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
-        self.teachers = (teacher,) if isinstance(teacher, nn.Module) else tuple(teacher)
+        self.teachers = tuple(teacher) if isinstance(teacher, Sequence) else (teacher,)
         self.terms = loss_terms(losses)
         if not self.teachers:
             raise CompressError("no teacher is given", where="teacher")
         trained = {id(p) for p in student.parameters()}
         for one in self.teachers:
+            if not isinstance(one, nn.Module):
+                raise CompressError(f"{type(one).__name__} is not a module", where="teacher")
             if one is student or any(id(p) in trained for p in one.parameters()):
                 raise CompressError(
                     "the teacher shares parameters with the student, and would change with it",
@@ -68,7 +70,7 @@ class Distiller(nn.Module):
                 )
 
     def forward(self, inputs: Inputs, labels: Tensor | None = None) -> DistillationOutput:
-        """Runs the student and its teachers on a batch.
+        """Runs the student and its teachers on a batch, which no model can change for another.
 
         Args:
             inputs: A tensor, a tuple of positional inputs or a dict of keyword inputs.
@@ -78,7 +80,7 @@ class Distiller(nn.Module):
             CompressError: Outputs that are not logits, classes that differ (names both models), or
                 labels that are missing or out of range.
         """
-        logits = _logits(self.student, call(self.student, inputs), "student")
+        logits = _logits(self.student, _call_on_copy(self.student, inputs), "student")
         teacher = mean_teacher([self._teach(one, inputs, logits) for one in self.teachers])
         terms: dict[str, Tensor] = {}
         for term in self.terms:
@@ -95,7 +97,7 @@ class Distiller(nn.Module):
 
     def _teach(self, teacher: nn.Module, inputs: Inputs, student: Tensor) -> Tensor:
         with torch.inference_mode(), eval_mode(teacher):
-            logits = _logits(teacher, call(teacher, inputs), "teacher")
+            logits = _logits(teacher, _call_on_copy(teacher, inputs), "teacher")
         if logits.shape[1] != student.shape[1]:
             raise CompressError(
                 f"the student ({type(self.student).__name__}) has {student.shape[1]} classes, the "
@@ -105,6 +107,11 @@ class Distiller(nn.Module):
             )
         # Autograd cannot save an inference tensor for the backward pass.
         return logits.clone()
+
+
+def _call_on_copy(model: nn.Module, inputs: Inputs) -> Any:
+    """Calls a model that may begin in place on copies, so that the others see what was given."""
+    return call(model, map_tensors(Tensor.clone, inputs))
 
 
 def _logits(model: nn.Module, output: Any, role: str) -> Tensor:
