@@ -1,7 +1,9 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchcompress.core.errors import UnsupportedError
 from torchcompress.quantization.int8.weights import quantize_weight
 
 
@@ -34,3 +36,22 @@ def test_a_scale_grows_only_where_the_bias_would_overflow() -> None:
     assert scale[0].item() == torch.tensor(1e-6 / 127).item()
     assert scale[1] > scale[0]
     assert bias[1] / (1e-3 * scale[1].double()) <= 2**31 - 1
+
+
+@pytest.mark.parametrize("bias", [0.0, 3.0])
+def test_rows_of_many_products_keep_their_bits_and_fit_the_accumulator(bias: float) -> None:
+    """Normal rows are untouched; a row of equal weights gives up just what int32 lacks."""
+    weight = torch.randn(2, 150_528, dtype=torch.float64)
+    weight[1] = 1.0
+    x_scale = 1e-2
+    q, scale, _ = quantize_weight(weight, torch.full((2,), bias).double(), x_scale)
+    assert scale[0] == (weight[0].abs().amax() / 127).float()
+    assert q[1].unique().tolist() == [55]
+    sums = 255 * q.double().abs().sum(1) + bias / (x_scale * scale.double())
+    assert bool((sums <= 2**31 - 1).all())
+    assert sums[1] > 0.95 * 2**31
+
+
+def test_more_products_than_an_accumulator_holds() -> None:
+    with pytest.raises(UnsupportedError, match="4194305 products for each output do not fit"):
+        quantize_weight(torch.ones(1, 2**22 + 1).double(), torch.zeros(1).double(), 1.0)

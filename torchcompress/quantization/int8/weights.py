@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from torchcompress.core.errors import UnsupportedError
+
 _INT32_MAX = 2**31 - 1
+_MOST_PRODUCTS = 2**22
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
@@ -12,8 +15,9 @@ def quantize_weight(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rounds a weight to int8, one scale for each output channel.
 
-    The integers lie in [-127, 127]. A channel of zeros gets scale 1. A scale grows only where
-    `bias / (input_scale * scale)` would not fit an int32 accumulator.
+    The integers lie in [-127, 127]. A channel of zeros gets scale 1. A scale grows only where the
+    channel's own products and bias, `255 * sum(|q|) + |bias| / (input_scale * scale)`, would not
+    fit an int32 accumulator.
 
     Args:
         weight: Output channels first, float64.
@@ -22,12 +26,22 @@ def quantize_weight(
 
     Returns:
         int8 weight, float32 scale `[channels]`, float32 bias `[channels]`.
+
+    Raises:
+        UnsupportedError: More products for each output than an accumulator can hold.
     """
     rows = weight.flatten(1)
-    # What an accumulator may hold besides the bias: 255 * 127 for each product.
-    room = _INT32_MAX - 255 * 127 * rows.shape[1]
+    if rows.shape[1] > _MOST_PRODUCTS:
+        raise UnsupportedError(
+            f"{rows.shape[1]} products for each output do not fit an int32 accumulator",
+            where="weight",
+            hint="leave the layer float: config.exclude",
+        )
+    # Rounding adds at most 255 / 2 for each product, and as much again for the float32 scale.
+    room = _INT32_MAX - 128 * (rows.shape[1] + 1)
     largest = rows.abs().amax(1)
     scale = torch.where(largest / 127 < _SMALLEST, 1.0, largest / 127)
-    scale = torch.maximum(scale, bias.abs() / (input_scale * max(room, 1))).float()
+    needed = 255 * rows.abs().sum(1) + bias.abs() / input_scale
+    scale = torch.maximum(scale, needed / room).float()
     rounded = (rows / scale.double().unsqueeze(1)).round().clamp(-127, 127)
     return rounded.to(torch.int8).view(weight.shape), scale, bias.float()
