@@ -47,6 +47,16 @@ def test_state_dict_round_trip_through_a_file(model: Int8Model) -> None:
     assert torch.equal(other(x), want)
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_parent_that_loads_has_the_weights_packed_anew(model: Int8Model, assign: bool) -> None:
+    parent = nn.Sequential(model)
+    parent(x)
+    loaded = {name: tensor.clone() for name, tensor in parent.state_dict().items()}
+    loaded["0.layers.0/weight"].zero_()
+    parent.load_state_dict(loaded, assign=assign)
+    assert torch.equal(parent(x), copy.deepcopy(model)(x))
+
+
 def test_it_holds_integers_and_no_parameters(model: Int8Model) -> None:
     assert list(model.parameters()) == []
     assert {t.dtype for n, t in model.tensors.items() if n.endswith("weight")} == {torch.int8}

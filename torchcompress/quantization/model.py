@@ -134,10 +134,10 @@ class Int8Model(nn.Module):
         self._packed.clear()
         return super()._apply(fn, recurse)
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Loads the buffers and packs them anew at the next call."""
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Not load_state_dict: a parent's never calls it.
         self._packed.clear()
-        return super().load_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Packed weights can be neither pickled nor copied; deepcopy comes through here too.
