@@ -108,14 +108,14 @@ def test_an_error_is_one_message_and_a_code(
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_it(
     tiny_recipe: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    broken = tmp_path / "broken_network.py"
-    broken.write_text("def build(num_classes):\n    raise AssertionError('by design')\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    arguments = ["check", str(tiny_recipe), "--set", "model.arch=broken_network:build"]
+    def broken(_: object) -> None:
+        raise AssertionError("by design")
+
+    monkeypatch.setattr("torchcompress.recipe.prepare", broken)
+    arguments = ["check", str(tiny_recipe)]
     assert main(arguments) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: AssertionError: by design",

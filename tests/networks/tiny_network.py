@@ -1,6 +1,6 @@
 """A network outside torchvision that trains in seconds; recipes in tests name its factory."""
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def tiny(num_classes: int, width: int = 16) -> nn.Module:
@@ -15,3 +15,18 @@ def tiny(num_classes: int, width: int = 16) -> nn.Module:
         nn.Flatten(),
         nn.Linear(width, num_classes),
     )
+
+
+def sorting(num_classes: int = 10) -> nn.Module:
+    """Builds a network with an operation that int8 does not know."""
+
+    class Sorting(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input.sort(-1).values)
+
+    return Sorting(*tiny(num_classes).children())
+
+
+def broken(num_classes: int = 10) -> nn.Module:
+    """Fails."""
+    raise ZeroDivisionError("by design")

@@ -295,6 +295,7 @@ def test_inputs_may_be_a_tuple_or_a_dict() -> None:
         ({"round_to": 0}, CompressError, "round_to: 0 is below 1"),
         ({"min_channels": 0}, CompressError, "min_channels"),
         ({"x": torch.randn(1, 4, 8, 8)}, TraceError, "fails on the example input"),
+        ({"x": x * float("nan")}, TraceError, "the example input is not finite"),
     ],
 )
 def test_bad_input(arguments: dict[str, Any], error: type[CompressError], message: str) -> None:

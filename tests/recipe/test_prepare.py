@@ -30,6 +30,13 @@ def test_a_sound_recipe_gives_network_and_data(tiny_recipe: Path) -> None:
         (["model.args={widht = 3}"], "widht"),
         (["stage.0={kind='quantize.ptq'}", "stage.1={kind='train',epochs=1}"], "stage[1]"),
         (["stage=[{kind='quantize.ptq'}]"], "stage[0]: 'quantize.ptq' needs a trained network"),
+        (["model.args={num_classes = 20}"], "model.args: the network answers (1, 20)"),
+        (["model.arch=tiny_network:sorting"], "stage[3]"),
+        (["model.arch=tiny_network:broken"], "cannot be built"),
+        (["stage.2.loss=[{name='kd',options={temperature=0}}]"], "stage[2].loss[0].options"),
+        (["report.latency=[{threads=100000}]"], "report.latency[0].threads"),
+        (["data.image_size=100000"], "data.image_size"),
+        (["seed=9223372036854775808"], "seed"),
     ],
 )
 def test_what_cannot_work_is_found_before_training(

@@ -70,6 +70,13 @@ def test_the_accuracies_are_those_of_the_saved_models(result: RunResult, tiny_im
     assert len(history(load(result.folder / "model.tcz"))) == 2
 
 
+def test_a_network_that_enters_untrained_is_compared_with_what_training_made_of_it(
+    result: RunResult,
+) -> None:
+    assert result.report.before.accuracy == result.report.stages[0].accuracy
+    assert result.report.before.accuracy != result.report.stages[1].accuracy
+
+
 def test_one_seed_gives_one_result(result: RunResult, tiny_recipe: Path, tmp_path: Path) -> None:
     torch.rand(7)
     again = run_recipe(load_recipe(result.folder / "recipe.json"), out=tmp_path / "again")
@@ -100,7 +107,7 @@ def test_a_refused_recipe_writes_nothing(tiny_recipe: Path, tmp_path: Path) -> N
 
 def test_a_network_with_too_few_answers_writes_nothing(tiny_recipe: Path, tmp_path: Path) -> None:
     own = build_network("tiny_network:tiny", {}, None, num_classes=5)
-    with pytest.raises(CompressError, match="batch 0"):
+    with pytest.raises(CompressError, match="the data has 10 classes"):
         run_recipe(tiny_recipe, out=tmp_path / "out", model=own)
     assert list(tmp_path.iterdir()) == []
 

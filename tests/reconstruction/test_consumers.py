@@ -120,3 +120,11 @@ def test_an_empty_loader_is_an_error() -> None:
     plan = plan_half(dense)
     with pytest.raises(CalibrationError, match="yielded nothing"):
         resolve_consumers(dense, plan.apply(dense), plan.removed, [])
+
+
+def test_a_batch_that_the_model_fails_on_is_named() -> None:
+    dense = net(bias=True, norm=False).eval()
+    plan = plan_half(dense)
+    bad = [x, torch.randn(2, 1, 6, 6)]
+    with pytest.raises(CalibrationError, match="calibration batch 1: the model fails on it"):
+        resolve_consumers(dense, plan.apply(dense), plan.removed, bad)

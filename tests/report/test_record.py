@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,20 @@ def test_what_is_not_a_report_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(text)
     with pytest.raises(ArtifactError, match="is not a report"):
+        read_report(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"stages": []}, {"macs": 0}, {"accuracy": 2.0}, {"latency_ms": {}}], ids=str
+)
+def test_numbers_that_no_run_gives_are_refused(
+    change: dict[str, Any], sample_report: Callable[..., Report], tmp_path: Path
+) -> None:
+    path = tmp_path / "report.json"
+    found = json.loads(report_to_json(sample_report()))
+    (found if "stages" in change else found["after"]).update(change)
+    path.write_text(json.dumps(found))
+    with pytest.raises(ArtifactError, match="not the report of a run"):
         read_report(path)
 
 

@@ -37,9 +37,9 @@ def build(arch: Architecture, *, trust: Collection[str] = ()) -> nn.Module:
         try:
             accepted = inspect.signature(factory).parameters
             model = factory(**arch.args, **{n: None for n in FORBIDDEN_ARGS if n in accepted})
-        except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        except Exception as error:  # A constructor may raise anything.
             raise CompressError(
-                f"cannot be built with {arch.args}: {error}",
+                f"cannot be built with {arch.args}: {type(error).__name__}: {error}",
                 where=arch.name,
                 hint="args go to the constructor of the model",
             ) from error
@@ -74,5 +74,9 @@ def find_factory(name: str, *, trust: Collection[str] = ()) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnsupportedError(f"{name!r} cannot be imported: {error}", where="arch") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnsupportedError(
+            f"{name!r} cannot be imported: {error}",
+            where="arch",
+            hint="its module must be installed, or its folder named in PYTHONPATH",
+        ) from error

@@ -54,13 +54,16 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
 
     Raises:
         UnsupportedError: The model holds meta tensors.
-        TraceError: The model fails on `x`.
+        TraceError: The model fails on `x`, or `x` is not finite.
     """
     for name, tensor in named_tensors(model).items():
         if tensor.is_meta:
             raise UnsupportedError(
                 "is a meta tensor, without values", where=name, hint="materialise the model first"
             )
+    for name, tensor in tensors_in(x):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise TraceError("the example input is not finite", where=name or "x")
     tracer = _Tracer(model)
     with undisturbed(model), plain_kernels(), tracer:
         output = run_model(model, x)
@@ -76,8 +79,7 @@ def run_model(model: nn.Module, x: Inputs) -> Any:
     """
     try:
         return call(model, x)
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
-            ValueError) as error:  # fmt: skip
+    except Exception as error:  # A forward pass may raise anything.
         shapes = ", ".join(f"{name or 'x'} {tuple(t.shape)}" for name, t in tensors_in(x))
         raise TraceError(
             f"the model fails on the example input ({shapes}): {error}",

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from torchcompress.core.errors import RecipeError
-from torchcompress.core.modules import match_names
+from torchcompress.core.modules import match_names, undisturbed
 from torchcompress.data import Data, open_data
 from torchcompress.graph.macs import count_macs
+from torchcompress.quantization.trace import trace
 from torchcompress.recipe.faults import as_recipe_error
 from torchcompress.recipe.network import build_network
 from torchcompress.recipe.schema import DataSection, Recipe
@@ -24,11 +25,13 @@ class Prepared:
         model: The network, with its weights.
         data: The data set, opened.
         example: The first calibration image, (1, C, H, W).
+        trained: Whether the network came with weights.
     """
 
     model: nn.Module
     data: Data
     example: Tensor
+    trained: bool
 
 
 def prepare(
@@ -51,6 +54,7 @@ def prepare(
             where="stage[0]",
             hint="give model.weights, or let a stage of kind 'train' come first",
         )
+    trained = model is not None or recipe.model.weights is not None
     data = data or open_recipe_data(recipe)
     model = (
         copy.deepcopy(model) if model is not None else build_recipe_model(recipe, data.num_classes)
@@ -58,11 +62,12 @@ def prepare(
     example = data.example()
     with as_recipe_error("data", DataSection.model_fields):
         count_macs(model, example)
+    _check_classes(model, data, example)
     for index, latency in enumerate(recipe.report.latency):
         with as_recipe_error(f"report.latency[{index}]", ()):
             count_macs(model, latency.setting().example(example))
     _rehearse(recipe, model, example)
-    return Prepared(model, data, example)
+    return Prepared(model, data, example, trained)
 
 
 def open_recipe_data(recipe: Recipe) -> Data:
@@ -86,6 +91,19 @@ def build_recipe_model(recipe: Recipe, num_classes: int) -> nn.Module:
         return build_network(section.arch, section.args, section.weights, num_classes)
 
 
+def _check_classes(model: nn.Module, data: Data, example: Tensor) -> None:
+    with undisturbed(model):
+        output = model(example)
+    if not isinstance(output, Tensor) or output.shape != (1, data.num_classes):
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise RecipeError(
+            f"the network answers {found} where {(1, data.num_classes)} is needed: "
+            f"the data has {data.num_classes} classes",
+            where="model.args",
+            hint="leave num_classes out, it comes from the data",
+        )
+
+
 def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
     """Applies what does not need training to a copy, stage after stage."""
     names = [name for name, _ in model.named_modules() if name]
@@ -95,3 +113,4 @@ def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
                 model = plan_pruning(stage, model, example, prove=False).apply(model)
             elif isinstance(stage, QuantizePtq):
                 match_names(stage.exclude, names, "exclude")
+                trace(model)

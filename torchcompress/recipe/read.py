@@ -40,7 +40,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise RecipeError(f"cannot be read: {error}", where=str(path)) from error
     try:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(
             f"is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}",
             where=str(path),
@@ -113,6 +113,6 @@ def _table(place: Any, path: Sequence[str | int]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text

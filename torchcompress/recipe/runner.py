@@ -13,7 +13,7 @@ import torchcompress
 from torchcompress.core.files import replacing, write_text
 from torchcompress.data import Data
 from torchcompress.deploy import save
-from torchcompress.metrics import compare, measure
+from torchcompress.metrics import Measurement, compare, measure
 from torchcompress.metrics.environment import environment
 from torchcompress.recipe.folder import (
     MODEL,
@@ -27,6 +27,7 @@ from torchcompress.recipe.folder import (
 from torchcompress.recipe.prepare import Prepared, prepare
 from torchcompress.recipe.read import load_recipe
 from torchcompress.recipe.schema import Recipe
+from torchcompress.recipe.stage_schema import Train
 from torchcompress.recipe.stages import Context, run_stage
 from torchcompress.report import (
     Report,
@@ -67,7 +68,8 @@ def run_recipe(
 ) -> RunResult:
     """Runs the stages of a recipe one after the other on one model.
 
-    After each stage the model is evaluated, saved and timed in turns with the model that entered,
+    After each stage the model is evaluated, saved and timed in turns with the model that entered
+    (of one that entered untrained, with what its leading `train` stages made of it),
     and `report.json` is written anew. A missed gate is not an error: see `RunResult.passed`.
 
     Args:
@@ -100,8 +102,8 @@ class _Run:
         self.folder = folder
         self.settings = [latency.setting() for latency in recipe.report.latency]
         self.model = prepared.model
-        self.teacher = copy.deepcopy(prepared.model).eval().requires_grad_(False)
-        before = measure(self.teacher, self.example, loader=self.data.val, settings=())
+        self.trained = prepared.trained
+        self.teacher, before = self._baseline()
         self.report = Report(
             name=recipe.name,
             description=recipe.description,
@@ -132,6 +134,10 @@ class _Run:
         start = time.perf_counter()
         self.model, tables = run_stage(stage, self.model, context)
         seconds = time.perf_counter() - start
+        if not self.trained and isinstance(stage, Train):
+            self.teacher, before = self._baseline()
+            self.report = replace(self.report, before=before)
+        self.trained = self.trained or not isinstance(stage, Train)
         self._record(stage.kind, stage_file(index, stage.kind, ".tcz"), seconds, tables)
 
     def _record(self, kind: str, file: str, seconds: float, tables: list[Table]) -> None:
@@ -159,6 +165,11 @@ class _Run:
             self.report, before=found.before, after=after, stages=[*self.report.stages, record]
         )
         write_text(self.folder / REPORT_JSON, report_to_json(self.report))
+
+    def _baseline(self) -> tuple[nn.Module, Measurement]:
+        """Returns a frozen copy of the model as it is now, and its numbers."""
+        frozen = copy.deepcopy(self.model).eval().requires_grad_(False)
+        return frozen, measure(frozen, self.example, loader=self.data.val, settings=())
 
     def _judge(self) -> None:
         gate = self.recipe.gate

@@ -51,7 +51,7 @@ class DataSection(Section):
     """The name of a data set."""
     root: str | None = None
     """The folder that holds it."""
-    image_size: PositiveInt
+    image_size: Annotated[PositiveInt, Field(le=4096)]
     """Height and width of the network's input in pixels."""
     batch_size: PositiveInt = 128
     """Images a batch."""
@@ -96,11 +96,11 @@ class GateSection(Section):
 class LatencySection(Section):
     """One condition under which latency is measured."""
 
-    threads: PositiveInt = 1
+    threads: Annotated[PositiveInt, Field(le=1024)] = 1
     """How many threads torch may use."""
-    batch: PositiveInt = 1
+    batch: Annotated[PositiveInt, Field(le=4096)] = 1
     """Images in one call."""
-    image_size: PositiveInt | None = None
+    image_size: Annotated[PositiveInt, Field(le=4096)] | None = None
     """Height and width in pixels, by default that of the data."""
 
     def setting(self) -> LatencySetting:
@@ -135,7 +135,7 @@ class Recipe(Section):
     """Letters, digits, `.`, `_` and `-`; the result goes to `runs/NAME`."""
     description: Annotated[str, Field(pattern=r"^[^\n]*$")] = ""
     """What the recipe is for, in one line."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 0
     """Where all randomness comes from."""
     model: ModelSection
     data: DataSection

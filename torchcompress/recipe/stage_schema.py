@@ -5,6 +5,7 @@ from dataclasses import fields
 from inspect import signature
 from typing import Annotated, Any, Literal, Self
 
+import torch
 from pydantic import (
     BeforeValidator,
     Discriminator,
@@ -69,6 +70,10 @@ class LossSection(Section):
             if isinstance(value, bool) != switch:
                 needed = "true or false" if switch else "a number"
                 raise fault(f"{value!r} is given where {needed} is needed", key=key)
+        logits, labels = torch.zeros(2, 3), torch.tensor([0, 1])
+        loss = LOSSES[self.name]
+        with as_fault("options"):
+            loss.function(logits, logits if loss.reference == "teacher" else labels, **self.options)
         return self
 
     def term(self) -> LossTerm:
@@ -147,7 +152,8 @@ class Distill(TrainingSection):
 
     kind: Literal["distill"]
     teacher: Literal["input"] = "input"
-    """`input`: the model as it entered the recipe."""
+    """`input`: the model as it entered the recipe; one that entered untrained, after its leading
+    `train` stages."""
     loss: Annotated[list[LossSection], Field(min_length=1)] = [LossSection(name="dist")]
     """The terms of the loss, which are summed."""
 

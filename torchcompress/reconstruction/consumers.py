@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torchcompress.core.errors import CalibrationError
 from torchcompress.core.inputs import Forward, calibration_batches, call, tensors_in, to_device
 from torchcompress.core.modules import device_of, undisturbed
 from torchcompress.core.progress import progress
@@ -70,14 +71,13 @@ def resolve_consumers(
         What remains of the squared error of the outputs, as a fraction; 1 where nothing was kept.
 
     Raises:
-        CalibrationError: No batch, or one that is not finite.
+        CalibrationError: No batch, one that is not finite, or one that the model fails on.
     """
     device = device_of(pruned)
     batches = [to_device(x, device) for _, x in calibration_batches(calibration, forward)]
     run = forward or call
     kept = copy.deepcopy(pruned.state_dict())
-    with undisturbed(dense):
-        wanted = [run(dense, batch) for batch in batches]
+    wanted = _outputs(dense, batches, run)
     before = _error(pruned, batches, wanted, run)
     layers = {
         path: layer
@@ -98,6 +98,21 @@ def resolve_consumers(
         pruned.load_state_dict(kept)
         return 1.0
     return after / before
+
+
+def _outputs(model: nn.Module, batches: list[Any], run: Forward) -> list[Any]:
+    outputs = []
+    with undisturbed(model):
+        for index, batch in enumerate(batches):
+            try:
+                outputs.append(run(model, batch))
+            except (RuntimeError, TypeError, ValueError, LookupError) as error:
+                raise CalibrationError(
+                    f"the model fails on it: {error}",
+                    where=f"calibration batch {index}",
+                    hint="let the loader yield what the model is called with, or pass forward=",
+                ) from error
+    return outputs
 
 
 def _error(model: nn.Module, batches: list[Any], wanted: list[Any], run: Forward) -> float:

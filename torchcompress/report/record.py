@@ -135,7 +135,7 @@ def read_report(path: str | Path) -> Report:
         ArtifactError: There is no such file, or it is not a report.
     """
     try:
-        return _REPORT.validate_json(Path(path).read_bytes())
+        report = _REPORT.validate_json(Path(path).read_bytes())
     except OSError as error:
         raise ArtifactError(
             f"cannot be read ({error.strerror})",
@@ -149,3 +149,21 @@ def read_report(path: str | Path) -> Report:
             where=str(path),
             hint="run the recipe again",
         ) from error
+    _check_numbers(report, str(path))
+    return report
+
+
+def _check_numbers(report: Report, where: str) -> None:
+    """Refuses a report that holds no finished stage, or numbers that no run can give."""
+    models: list[Measurement] = [report.before, report.after, *report.stages]
+    settings = report.speedup.keys()
+    for model in models:
+        accuracy = 0.0 if model.accuracy is None else model.accuracy
+        sound = 0 <= accuracy <= 1 and min(model.file_bytes, model.params, model.macs) > 0
+        timed = all(model.latency_ms.get(setting, 0) > 0 for setting in settings)
+        if not (report.stages and settings and sound and timed):
+            raise ArtifactError(
+                "is not the report of a run: stages are missing, or numbers are impossible",
+                where=where,
+                hint="run the recipe again",
+            )
