@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -73,3 +74,70 @@ def test_a_generator_serves_both_passes() -> None:
     batches = [(x, torch.zeros(4)), (x * 2, torch.zeros(4))]
     model = net()
     assert torch.equal(quantize(model, iter(batches))(x), quantize(model, batches)(x))
+
+
+def test_an_overflow_in_the_first_batch_is_no_fault_of_the_trace() -> None:
+    bright = net()
+    nn.init.constant_(bright.get_parameter("0.weight"), 2.0)
+    with pytest.raises(CalibrationError, match="0, calibration batch 0: the output is not finite"):
+        quantize(bright, [torch.full((2, 3, 4, 4), 3e38)])
+
+
+class Mixed(nn.Module):
+    """Folds pairs of samples into one: dimension 0 is not the batch throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).view(5, -1, 8))
+
+
+def test_the_noise_is_measured_without_a_guess_at_the_batch_dimension() -> None:
+    table = quantize(Mixed().eval(), [torch.randn(10, 3, 8, 8)]).table()
+    assert all(row.sqnr_db is not None and row.sqnr_db > 25 for row in table)
+
+
+@pytest.mark.parametrize(
+    ("model", "calibration", "match"),
+    [
+        (net(), [torch.randn(3, 8, 8)], r"batch 0: .* 0 takes \[batch, channels, height, width\]"),
+        (nn.Sequential(nn.Linear(8, 2)), [torch.randn(8)], "batch 0: .* takes a batch of vectors"),
+        (net(), [torch.zeros(0, 3, 8, 8)], "batch 0: the model makes nothing of it"),
+        (net(), None, "NoneType does not yield batches"),
+    ],
+)
+def test_unusable_data_is_named(model: nn.Module, calibration: Any, match: str) -> None:
+    with pytest.raises(CalibrationError, match=match):
+        quantize(model.eval(), calibration)
+
+
+def test_a_model_that_writes_into_its_input() -> None:
+    class Doubles(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x.mul_(2))
+
+    for model in (nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 1)), Doubles()):
+        x = torch.randn(2, 3, 4, 4)
+        kept = x.clone()
+        quantized = quantize(model.eval(), [x])
+        quantized(x)
+        assert torch.equal(x, kept)
+
+
+def test_the_loader_is_read_once_for_the_first_batch_and_once_for_each_pass() -> None:
+    class Counted:
+        starts = 0
+
+        def __iter__(self) -> Iterator[Tensor]:
+            self.starts += 1
+            yield torch.ones(2, 3, 4, 4)
+
+    loader = Counted()
+    quantize(net(), loader)
+    assert loader.starts == 3

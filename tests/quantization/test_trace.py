@@ -127,6 +127,7 @@ def test_the_model_is_left_as_it_was() -> None:
         (lambda y: y[:, 0], "getitem: indexing a tensor"),
         (lambda y: F.dropout(y, 0.1), "dropout that stays on in eval mode"),
         (lambda y: torch.add(y, y, alpha=2), "add with these arguments"),
+        (lambda y: {1: y, "1": y}, "output: a result whose keys are not text"),
         (nn.GELU(), "function: the module GELU"),
         (nn.Conv2d(4, 4, 3, padding_mode="reflect"), "function: padding_mode='reflect'"),
         (nn.Conv2d(4, 4, 2, padding="same"), "asymmetric"),

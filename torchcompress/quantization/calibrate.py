@@ -1,14 +1,22 @@
 """Running the float program over calibration data, and what is learnt on the way."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import CalibrationError, TraceError
-from torchcompress.core.inputs import Forward, calibration_batches, call, tensors_in, to_device
+from torchcompress.core.inputs import (
+    Forward,
+    calibration_batches,
+    call,
+    map_tensors,
+    tensors_in,
+    to_device,
+)
 from torchcompress.core.modules import undisturbed
 from torchcompress.core.progress import progress
 from torchcompress.quantization import interpreter
@@ -18,7 +26,6 @@ from torchcompress.quantization.ranges import moved_values
 from torchcompress.quantization.value_types import infer_types
 
 _TRACE_TOLERANCE = 1e-3
-_SAMPLES = 4
 
 
 class ProgramModule(nn.Module):
@@ -70,6 +77,9 @@ class Batches:
         loader: Batches; an iterator that can be used once is kept as a list.
         forward: How the model is called on a batch.
         device: Where the model is.
+
+    Raises:
+        CalibrationError: Nothing that yields batches.
     """
 
     loader: Iterable[Any]
@@ -77,6 +87,12 @@ class Batches:
     device: torch.device
 
     def __post_init__(self) -> None:
+        if not hasattr(self.loader, "__iter__") and not hasattr(self.loader, "__getitem__"):
+            raise CalibrationError(
+                f"{type(self.loader).__name__} does not yield batches",
+                where="calibration",
+                hint="pass a loader or a list of batches",
+            )
         if isinstance(self.loader, Iterator):
             self.loader = list(self.loader)
 
@@ -84,16 +100,18 @@ class Batches:
         for index, inputs in calibration_batches(self.loader, self.forward):
             yield index, to_device(inputs, self.device)
 
+    @cached_property
     def first(self) -> Any:
-        """Returns the inputs of the first batch."""
+        """The inputs of the first batch, read once."""
         return next(iter(self))[1]
 
     def call(self, model: nn.Module, index: int, inputs: Any) -> Any:
-        """Calls a model on the inputs of a batch.
+        """Calls a model on a copy of the inputs of a batch: a model may write into them.
 
         Raises:
             CalibrationError: The model does not take them.
         """
+        inputs = map_tensors(Tensor.clone, inputs)
         try:
             return call(model, inputs) if self.forward is None else self.forward(model, inputs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -109,72 +127,91 @@ class Batches:
         return progress(self, label, total=total, unit="batch")
 
 
-def check_trace(model: nn.Module, program: ProgramModule, batches: Batches) -> None:
-    """Makes sure that a program computes what its model computes, on the first batch.
+def first_outputs(model: nn.Module, batches: Batches) -> dict[str, Tensor]:
+    """Returns the tensors that a model makes of the first batch, by path.
 
     Raises:
-        TraceError: It does not.
+        CalibrationError: It does not take the batch, or the batch is empty.
     """
-    inputs = batches.first()
     with undisturbed(model):
-        want = list(tensors_in(batches.call(model, 0, inputs)))
-        got = list(tensors_in(batches.call(program, 0, inputs)))
-    same = [name for name, _ in want] == [name for name, _ in got]
-    for (_, a), (_, b) in zip(want, got, strict=False):
-        same = same and a.shape == b.shape
-        same = same and bool((a - b).abs().amax() <= _TRACE_TOLERANCE * a.abs().amax() + 1e-6)
-    if not same:
-        raise TraceError(
-            "the traced program does not compute what the model computes",
-            where=type(model).__name__,
-            hint="the forward pass does something that a symbolic trace does not see",
+        outputs = dict(tensors_in(batches.call(model, 0, batches.first)))
+    if outputs and not any(tensor.numel() for tensor in outputs.values()):
+        raise CalibrationError(
+            "the model makes nothing of it",
+            where="calibration batch 0",
+            hint="let every batch hold at least one sample",
         )
+    return outputs
 
 
-def observe_shapes(program: ProgramModule, batches: Batches) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of every tensor of a program on the first batch."""
+def check_trace(
+    program: ProgramModule, want: Mapping[str, Tensor], batches: Batches, where: str
+) -> dict[str, tuple[int, ...]]:
+    """Makes sure that a program computes what its model computes, on the first batch.
+
+    Args:
+        program: The float program.
+        want: The model's outputs.
+        batches: The data.
+        where: The model, for the error.
+
+    Returns:
+        The shape of every tensor of the program.
+
+    Raises:
+        CalibrationError: A value that is not finite.
+        TraceError: Other outputs than the model's.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
+    names = _value_names(program.program)
 
     def observe(op: Op | None, value: str, made: Any) -> None:
         if isinstance(made, Tensor):
             shapes[value] = tuple(made.shape)
+            _check_finite(made, names[value], 0)
 
-    _pass(program, [(0, batches.first())], batches, observe)
+    got = dict(tensors_in(_pass(program, [(0, batches.first)], batches, observe)))
+    if not shapes:
+        raise CalibrationError(
+            "calibration never ran the model",
+            where="calibration batch 0",
+            hint="let forward= call the model that it is given",
+        )
+    same = list(want) == list(got) and all(_close(got[name], want[name]) for name in want)
+    if not same:
+        raise TraceError(
+            "the traced program does not compute what the model computes",
+            where=where,
+            hint="the forward pass does something that a symbolic trace does not see",
+        )
     return shapes
 
 
-def observe_values(
-    program: ProgramModule, batches: Batches, kinds: Collection[str]
-) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Runs a program on the first few samples of the first batch.
+def _close(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape or a.numel() == 0:
+        return a.shape == b.shape
+    return bool((a - b).abs().amax() <= _TRACE_TOLERANCE * b.abs().amax() + 1e-6)
 
-    Args:
-        program: The float program.
-        batches: The data.
-        kinds: Of the operations whose outputs are kept.
 
-    Returns:
-        The inputs, and the kept outputs by value.
-    """
-    captured: list[Tensor] = []
+def _check_finite(made: Tensor, name: str, batch: int) -> None:
+    if not torch.isfinite(made).all():
+        raise CalibrationError(
+            "the output is not finite (NaN or infinity)",
+            where=f"{name}, calibration batch {batch}",
+            hint="the model overflows on this batch, or its weights are damaged",
+        )
+
+
+def first_inputs(program: ProgramModule, batches: Batches) -> list[Tensor]:
+    """Returns what the first batch gives to each input of a program."""
+    inputs: list[Tensor] = []
 
     def capture(op: Op | None, value: str, made: Any) -> None:
         if op is None:
-            captured.append(made)
+            inputs.append(made)
 
-    _pass(program, [(0, batches.first())], batches, capture)
-    inputs = captured[: len(program.program.inputs)]
-    if len({len(x) for x in inputs}) == 1:
-        inputs = [x[:_SAMPLES] for x in inputs]
-    kept: dict[str, Tensor] = {}
-
-    def keep(op: Op | None, value: str, made: Any) -> None:
-        if op is not None and op.kind in kinds:
-            kept[value] = made
-
-    with torch.no_grad():
-        interpreter.run(program.program, program.tensors, inputs, types=program.types, observe=keep)
-    return inputs, kept
+    _pass(program, [(0, batches.first)], batches, capture)
+    return inputs[: len(program.program.inputs)]
 
 
 def observe_ranges(
@@ -202,12 +239,7 @@ def observe_ranges(
     def widen(op: Op | None, value: str, made: Any) -> None:
         if not isinstance(made, Tensor) or made.numel() == 0:
             return
-        if not torch.isfinite(made).all():
-            raise CalibrationError(
-                "the output is not finite (NaN or infinity)",
-                where=f"{names[value]}, calibration batch {at[0]}",
-                hint="the model overflows on this batch, or its weights are damaged",
-            )
+        _check_finite(made, names[value], at[0])
         single[value].update(made)
 
     _pass(program, batches.passing("calibrate"), batches, widen, at)
@@ -241,16 +273,18 @@ def _pass(
     batches: Batches,
     observe: Callable[[Op | None, str, Any], None],
     at: list[int] | None = None,
-) -> None:
-    program.observe = observe
+) -> Any:
+    """Runs a program on batches and returns what the last call returned."""
+    program.observe, outputs = observe, None
     try:
         with torch.inference_mode(False), torch.no_grad():
             for index, inputs in items:
                 if at is not None:
                     at[0] = index
-                batches.call(program, index, inputs)
+                outputs = batches.call(program, index, inputs)
     finally:
         program.observe = None
+    return outputs
 
 
 def _value_names(program: Program) -> dict[str, str]:

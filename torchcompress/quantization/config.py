@@ -41,8 +41,8 @@ class QuantizationConfig:
             CompressError: An unknown name.
         """
         presets = {"default": cls(), "fast": cls(ranges="minmax")}
-        if name not in presets:
+        if not isinstance(name, str) or name not in presets:
             raise CompressError(
-                f"{name!r} is not a preset", where="config", hint=did_you_mean(name, presets)
+                f"{name!r} is not a preset", where="config", hint=did_you_mean(str(name), presets)
             )
         return presets[name]

@@ -1,6 +1,6 @@
 """Runs a program op by op: for calibration, for shapes, and as the reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,11 @@ from torchcompress.quantization.value_types import Types, infer_types
 
 Bind = Callable[[Op, Any, Tensors, Any], Function]
 Observe = Callable[[Op | None, str, Any], None]
+
+_ON_MAPS = frozenset({"conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d"}) | frozenset(
+    {"adaptive_avg_pool2d", "global_avg_pool"}
+)
+"""Kinds that read a batch of images."""
 
 
 def run(
@@ -36,23 +41,53 @@ def run(
     Returns:
         The result, in the containers that the model returned.
     """
+    wanted = set(result_values(program.result))
+    results: dict[str, Any] = {}
+    for op, value, made in steps(program, tensors, inputs, types=types, bind=bind):
+        if observe is not None:
+            observe(op, value, made)
+        if value in wanted:
+            results[value] = made
+    return map_result(program.result, results)
+
+
+def steps(
+    program: Program,
+    tensors: Tensors,
+    inputs: Sequence[Tensor],
+    *,
+    types: Types | None = None,
+    bind: Bind = reference.bind,
+) -> Iterator[tuple[Op | None, str, Any]]:
+    """Yields each value as it is made: the op that made it (None for an input), its id, itself.
+
+    Args are those of `run`. A value is held until its last reader has run.
+    """
     types = infer_types(program) if types is None else types
     env: dict[str, Any] = {}
     for (_, value), tensor in zip(program.inputs, inputs, strict=True):
         env[value] = to_channels_last(tensor)
-        if observe is not None:
-            observe(None, value, env[value])
+        yield None, value, env[value]
     last = last_reads(program)
     for index, op in enumerate(program.ops):
         operands = [env[value] for value in op.inputs]
         shapes = [tuple(v.shape) if isinstance(v, Tensor) else () for v in operands]
+        _check_map(op, shapes[0], tensors)
         function = bind(op, [types[value] for value in op.inputs], tensors, shapes)
         env[op.output] = function(*operands)
-        if observe is not None:
-            observe(op, op.output, env[op.output])
+        yield op, op.output, env[op.output]
         for value in last.get(index, ()):
             del env[value]
-    return map_result(program.result, env)
+
+
+def _check_map(op: Op, shape: tuple[int, ...], tensors: Tensors) -> None:
+    """Refuses what some kernels accept and others do not."""
+    if op.kind in _ON_MAPS and len(shape) != 4:
+        raise ValueError(f"{op.name or op.kind} takes [batch, channels, height, width]")
+    if op.kind == "linear" and len(shape) < 2:
+        raise ValueError(f"{op.name} takes a batch of vectors")
+    if op.kind == "conv_transpose2d" and len(tensors[f"{op.layer}.weight"]) != shape[1]:
+        raise ValueError(f"{op.name} has a weight for another number of channels")
 
 
 def to_channels_last(x: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ from torch import nn
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Forward
 from torchcompress.core.modules import device_of, match_names
+from torchcompress.quantization import interpreter
 from torchcompress.quantization.calibrate import (
     Batches,
     ProgramModule,
     check_trace,
+    first_inputs,
+    first_outputs,
     observe_ranges,
-    observe_shapes,
-    observe_values,
 )
 from torchcompress.quantization.config import QuantizationConfig
 from torchcompress.quantization.fuse import fuse
@@ -54,11 +55,12 @@ def quantize(
         TraceError: The forward pass cannot be followed.
         UnsupportedError: An operation outside the list (named with its module), nothing to
             quantize, weights that are not float32 or not finite, or an int8 model.
-        CalibrationError: No data, data or activations that are not finite, or a layer that
-            calibration never ran.
+        CalibrationError: No data, data that the model cannot run on or that is not finite, an
+            activation that is not, or a layer that calibration never ran.
+        CompressError: No such preset.
     """
     if not isinstance(config, QuantizationConfig):
-        config = QuantizationConfig.preset(config or "default")
+        config = QuantizationConfig.preset("default" if config is None else config)
     return plan_quantization(model, calibration, config, forward=forward).apply(model)
 
 
@@ -80,8 +82,8 @@ def plan_quantization(
     excluded = _excluded(traced, config)
     batches = Batches(calibration, forward, device_of(model))
     plain = ProgramModule(traced, folded_tensors(sources, model.state_dict()))
-    check_trace(model, plain, batches)
-    shapes = observe_shapes(plain, batches)
+    want = first_outputs(model, batches)
+    shapes = check_trace(plain, want, batches, type(model).__name__)
 
     fused, sources = fuse(traced, sources, shapes, excluded)
     int8 = int8_ops(fused, shapes, excluded)
@@ -93,7 +95,7 @@ def plan_quantization(
         )
     classes = range_classes(fused)
     module = ProgramModule(fused, folded_tensors(sources, model.state_dict()))
-    check_trace(model, module, batches)
+    check_trace(module, want, batches, type(model).__name__)
     observers, extents = observe_ranges(module, batches, classes, config.ranges == "mse")
     stored = uint8_classes(fused, classes, int8)
     by_class = {name: observers[name].grid() for name in stored}
@@ -119,16 +121,21 @@ def _noise(
     model: Int8Model, module: ProgramModule, batches: Batches, made: Mapping[str, str]
 ) -> dict[str, float | None]:
     """Returns the SQNR in dB of each layer's output, by value of the float program."""
-    inputs, signals = observe_values(module, batches, LAYERS)
+    inputs = first_inputs(module, batches)
     native = inputs[0].device.type == "cpu" and native_works()
+    steps = interpreter.steps(module.program, module.tensors, inputs, types=module.types)
     found = measure_sqnr(
+        (
+            (made[value], signal)
+            for op, value, signal in steps
+            if op is not None and op.kind in LAYERS
+        ),
         model.program,
         model.tensors,
         inputs,
-        {made[value]: signal for value, signal in signals.items()},
         kernels.bind if native else reference.bind,
     )
-    return {value: found[made[value]] for value in signals}
+    return {op.output: found[made[op.output]] for op in module.program.ops if op.kind in LAYERS}
 
 
 def _row(

@@ -1,15 +1,14 @@
 """How much noise quantization adds at each layer."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.operations import Tensors, dequantizer
-from torchcompress.quantization.program import Op, Program, QParams
+from torchcompress.quantization.program import Program, QParams
 from torchcompress.quantization.value_types import infer_types
 
 
@@ -26,34 +25,35 @@ def sqnr(signal: Tensor, noisy: Tensor) -> float | None:
 
 
 def measure_sqnr(
+    signals: Iterable[tuple[str, Tensor]],
     program: Program,
     tensors: Tensors,
     inputs: Sequence[Tensor],
-    signals: Mapping[str, Tensor],
     bind: interpreter.Bind,
 ) -> dict[str, float | None]:
-    """Runs an int8 program and compares its values with the float ones.
+    """Runs an int8 program beside the float one and compares values as they are made.
+
+    Both are held only as long as they are read, so that a whole batch fits.
 
     Args:
+        signals: The float values on that batch, with the values of `program` that stand for
+            them, in the order of `program`.
         program: The int8 program.
         tensors: Of its layers.
         inputs: One batch.
-        signals: The float values on that batch, by value of `program`.
         bind: The kernels to run on.
 
     Returns:
         The ratio in dB, by value. Noise from the layers before counts too.
     """
     types = infer_types(program)
+    steps = interpreter.steps(program, tensors, inputs, types=types, bind=bind)
     found: dict[str, float | None] = {}
-
-    def observe(op: Op | None, value: str, made: Any) -> None:
-        if value in signals:
+    with torch.no_grad():
+        for value, signal in signals:
+            made = next(made for _, name, made in steps if name == value)
             grid = types[value]
             if isinstance(grid, QParams):
                 made = dequantizer(grid.scale, grid.zero_point)(made)
-            found[value] = sqnr(signals[value], made)
-
-    with torch.no_grad():
-        interpreter.run(program, tensors, inputs, types=types, bind=bind, observe=observe)
+            found[value] = sqnr(signal, made)
     return found

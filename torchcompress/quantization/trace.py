@@ -108,7 +108,9 @@ def _result(state: Tracing, value: Any) -> Result:
     if isinstance(value, Value):
         return value.id
     if isinstance(value, dict):
-        return {str(key): _result(state, item) for key, item in value.items()}
+        if not all(isinstance(key, str) for key in value):
+            raise state.unsupported("a result whose keys are not text")
+        return {key: _result(state, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
         return [kind, *(_result(state, item) for item in value)]
