@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -139,6 +140,53 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_what_is_outside_the_list_is_named(function: object, match: str) -> None:
     with pytest.raises(UnsupportedError, match=match):
         trace(Wrapped(function))
+
+
+class Symbols(nn.Module):
+    """A map, the input and parameters, in a function of the test."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.conv, self.act, self.drop = nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.Dropout()
+        self.gate, self.map = nn.Parameter(torch.randn(4, 1, 1)), nn.Parameter(torch.randn(2, 4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, self.conv(x), x)
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (lambda s, y, x: y * torch.sigmoid(s.gate), "sigmoid: sigmoid of a tensor of the model"),
+        (lambda s, y, x: y * F.relu(s.gate), "relu: relu of a tensor of the model"),
+        (lambda s, y, x: torch.cat([y, s.map], 1), "cat: cat of a tensor of the model"),
+        (lambda s, y, x: F.conv2d(s.gate, s.conv.weight), "conv2d: conv2d of something"),
+        (lambda s, y, x: s.act(s.gate), "act: ReLU with these arguments"),
+        (lambda s, y, x: F.avg_pool2d(y, x.size(3)), "avg_pool2d: avg_pool2d of a size"),
+        (lambda s, y, x: F.avg_pool2d(y, (x.shape[2], x.shape[3])), "avg_pool2d of a size"),
+        (lambda s, y, x: y.chunk(x.shape[0], 1)[0], "chunk: chunk of a size"),
+        (lambda s, y, x: y.reshape(x.shape), "reshape: reshape of a shape"),
+    ],
+)
+def test_what_is_no_value_of_the_program_is_named(
+    function: Callable[..., Tensor], match: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=match):
+        trace(Symbols(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s, y, x: s.act(input=y) + y,
+        lambda s, y, x: s.drop(input=y),
+        lambda s, y, x: F.relu(input=y, inplace=True) + y,
+    ],
+)
+def test_inputs_by_keyword(function: Callable[..., Tensor]) -> None:
+    model, x = Symbols(function).eval(), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(run(model, x), model(x))
 
 
 def test_control_flow_on_values_is_a_trace_error() -> None:

@@ -239,6 +239,8 @@ def _stochastic_depth(
     return _dropout(state, input, p, training)
 
 
+_add, _sub = _arithmetic("add"), _arithmetic("sub")
+_mul, _floordiv = _arithmetic("mul"), _arithmetic("floordiv")
 _NAMED: list[tuple[Handler, tuple[Any, ...]]] = [
     (_conv2d, (F.conv2d, torch.conv2d)),
     (_linear, (F.linear,)),
@@ -261,15 +263,24 @@ _NAMED: list[tuple[Handler, tuple[Any, ...]]] = [
     (_size, ("size",)),
     (_getattr, (getattr,)),
     (_getitem, (operator.getitem,)),
-    (_arithmetic("add"), (operator.add, torch.add, "add")),
-    (_arithmetic("sub"), (operator.sub,)),
-    (_arithmetic("mul"), (operator.mul, torch.mul, "mul")),
-    (_arithmetic("floordiv"), (operator.floordiv,)),
+    (_add, (operator.add, torch.add, "add")),
+    (_sub, (operator.sub,)),
+    (_mul, (operator.mul, torch.mul, "mul")),
+    (_floordiv, (operator.floordiv,)),
     (_contiguous, ("contiguous",)),
     (_dropout, (F.dropout, F.dropout2d)),
     (_stochastic_depth, (stochastic_depth,)),
 ]
 _HANDLERS: dict[Any, Handler] = {t: handler for handler, targets in _NAMED for t in targets}
+SYMBOLS: dict[Handler, type | tuple[type, ...]] = {
+    _conv2d: Parameter,
+    _linear: Parameter,
+    _reshape: Integer,
+    _getattr: (Parameter, Integer, Shape),
+    _getitem: Shape,
+    **dict.fromkeys((_add, _sub, _mul, _floordiv), Integer),
+}
+"""What a handler takes besides values of the program and plain arguments."""
 _INPLACE: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.imul: operator.mul,

@@ -29,16 +29,19 @@ def read(
     Raises:
         UnsupportedError: A module, or a setting of one, outside the list.
     """
-    if isinstance(module, IDENTITIES):
-        return args[0]
-    if type(module) in _ACTIVATIONS:
-        return state.emit("activation", args[0], name=_ACTIVATIONS[type(module)])
+    given = (*args, *kwargs.values())
+    if isinstance(module, IDENTITIES) and len(given) == 1:
+        return given[0]
     handler = _HANDLERS.get(type(module))
     if handler is None:
         raise state.unsupported(f"the module {type(module).__name__}")
-    if len(args) != 1 or kwargs or not isinstance(args[0], Value):
+    if len(given) != 1 or not isinstance(given[0], Value):
         raise state.unsupported(f"{type(module).__name__} with these arguments")
-    return handler(state, path, module, args[0])
+    return handler(state, path, module, given[0])
+
+
+def _activation(state: Tracing, path: str, module: nn.Module, x: Value) -> Value:
+    return state.emit("activation", x, name=_ACTIVATIONS[type(module)])
 
 
 def _conv2d(state: Tracing, path: str, module: nn.Conv2d, x: Value) -> Value:
@@ -131,6 +134,7 @@ def _avg_pool2d(state: Tracing, path: str, module: nn.AvgPool2d, x: Value) -> Va
 
 
 _HANDLERS: dict[type[nn.Module], Callable[..., Any]] = {
+    **dict.fromkeys(_ACTIVATIONS, _activation),
     nn.Conv2d: _conv2d,
     nn.ConvTranspose2d: _conv_transpose2d,
     nn.Linear: _linear,

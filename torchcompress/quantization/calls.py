@@ -1,12 +1,19 @@
 """One call of a traced graph, read as operations of the program."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from torch import fx, nn
 
 from torchcompress.quantization import call_functions, call_modules
-from torchcompress.quantization.tracing import Tracing
+from torchcompress.quantization.tracing import Integer, Parameter, Shape, Tracing
+
+_KINDS = {
+    Parameter: "a tensor of the model",
+    Integer: "a size that is known only when the model runs",
+    Shape: "a shape that is known only when the model runs",
+}
 
 
 def read_call(
@@ -32,11 +39,23 @@ def read_call(
     handler, inplace = call_functions.find(node.target)
     if handler is None:
         raise state.unsupported(f"the operation {_title(node.target)}")
+    taken = call_functions.SYMBOLS.get(handler, ())
+    for argument in _leaves((*args, *kwargs.values())):
+        if isinstance(argument, Parameter | Integer | Shape) and not isinstance(argument, taken):
+            raise state.unsupported(f"{_title(node.target)} of {_KINDS[type(argument)]}")
     try:
         inspect.signature(handler).bind(state, *args, **kwargs)
     except TypeError as error:
         raise state.unsupported(f"{_title(node.target)} with these arguments ({error})") from error
     return handler(state, *args, **kwargs), inplace or bool(kwargs.get("inplace", False))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def _inplace(module: nn.Module) -> bool:

@@ -60,7 +60,7 @@ def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
                 args, kwargs = _resolve(state, node.args), _resolve(state, dict(node.kwargs))
                 state.env[node], inplace = read_call(state, node, args, kwargs)
                 if inplace:
-                    _overwrite(state, node, args[0])
+                    _overwrite(state, node, args[0] if args else kwargs["input"])
     assert result is not None
     program = Program(tuple(inputs), tuple(state.ops), result)
     unread = {value for value, readers in program.readers().items() if not readers}

@@ -62,7 +62,13 @@ class Tracing:
     def emit(
         self, kind: str, *inputs: Value | Integer, layer: str | None = None, **args: Any
     ) -> Value:
-        """Appends an op and returns its value."""
+        """Appends an op and returns its value.
+
+        Raises:
+            UnsupportedError: An input that the program does not compute.
+        """
+        if not all(isinstance(value, Value | Integer) for value in inputs):
+            raise self.unsupported(f"{kind} of something that the forward pass does not compute")
         ids = tuple(value.id for value in inputs)
         self.ops.append(Op(kind, next(self.ids), ids, args, layer, self.name))
         return Value(self.ops[-1].output)
