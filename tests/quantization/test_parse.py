@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.errors import ArtifactError
+from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.quantization import Int8Model, quantize
 
 
@@ -103,6 +103,8 @@ def test_tensors_must_fit(model: Int8Model) -> None:
         ("conv.scale", -tensors["conv.scale"]),
         ("conv.scale", tensors["conv.scale"] * float("nan")),
         ("conv.bias", tensors["conv.bias"][:2]),
+        ("conv.weight", tensors["conv.weight"].to("meta")),
+        ("conv.weight", tensors["conv.weight"].to_sparse()),
         ("up.weight", tensors["up.weight"].to(torch.int8)),
         ("stranger.weight", torch.ones(3)),
     ]
@@ -111,3 +113,34 @@ def test_tensors_must_fit(model: Int8Model) -> None:
             Int8Model.from_program(program, {**tensors, name: tensor})
     with pytest.raises(ArtifactError, match=r"conv\.scale: the tensor is missing"):
         Int8Model.from_program(program, {k: v for k, v in tensors.items() if k != "conv.scale"})
+    for nothing in (None, [], "tensors"):
+        with pytest.raises(ArtifactError, match="tensors: must map names to tensors"):
+            Int8Model.from_program(program, nothing)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "match"),
+    [
+        ("conv2d", "padding", [1, 2**20], r"args\.padding: cannot be \[1, 1048576\]"),
+        ("max_pool2d", "kernel_size", [2**11, 2], r"args\.kernel_size: cannot be"),
+        ("conv_transpose2d", "output_padding", [0, 2], "output_padding reaches a whole step"),
+    ],
+)
+def test_geometry_is_bounded(
+    model: Int8Model, kind: str, key: str, value: list[int], match: str
+) -> None:
+    program = copy.deepcopy(model.program_json())
+    next(op for op in program["ops"] if op["kind"] == kind)["args"][key] = value
+    with pytest.raises(ArtifactError, match=match):
+        Int8Model.from_program(program, model.tensors)
+
+
+def test_what_only_a_call_can_tell_is_named_there(model: Int8Model) -> None:
+    program, x = copy.deepcopy(model.program_json()), torch.randn(2, 3, 8, 8)
+    sums = next(op for op in program["ops"] if op["kind"] == "conv2d" and len(op["inputs"]) == 2)
+    sums["args"]["stride"] = [1, 255]
+    with pytest.raises(CompressError, match="adds maps of different shapes"):
+        Int8Model.from_program(program, model.tensors)(x)
+    tensors = {**model.tensors, "up.weight": torch.randn(7, 4, 2, 2)}
+    with pytest.raises(CompressError, match="weight for another number of channels"):
+        Int8Model.from_program(model.program_json(), tensors)(x)

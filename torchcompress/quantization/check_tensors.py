@@ -22,13 +22,15 @@ def check_tensors(program: Program, tensors: Mapping[str, Any]) -> None:
     Raises:
         ArtifactError: A tensor is missing, left over, or does not fit.
     """
+    if not isinstance(tensors, Mapping):
+        raise ArtifactError("must map names to tensors", where="tensors")
     wanted: set[str] = set()
     for op in program.ops:
         if op.layer is not None:
             wanted.update(_check_layer(op, tensors))
-    extra = sorted(set(tensors) - wanted)
+    extra = sorted(str(name) for name in set(tensors) - wanted)
     if extra:
-        raise ArtifactError("no operation uses this tensor", where=str(extra[0]))
+        raise ArtifactError("no operation uses this tensor", where=extra[0])
 
 
 def layer_tensors(op: Op) -> tuple[str, ...]:
@@ -43,6 +45,8 @@ def _check_layer(op: Op, tensors: Mapping[str, Any]) -> tuple[str, ...]:
         tensor = tensors.get(name)
         if not isinstance(tensor, Tensor):
             raise ArtifactError("the tensor is missing", where=name)
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise ArtifactError("holds no dense values", where=name)
         weight = name == names[0]
         dtype = torch.int8 if op.int8 and weight else torch.float32
         dims = _DIMS[op.kind] if weight else 1

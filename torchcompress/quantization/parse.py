@@ -20,6 +20,7 @@ Check = Callable[[Any], bool]
 _VALUE = re.compile(r"v\d{1,9}")
 _LAYER = re.compile(r"[^/\x00-\x1f]{1,400}")
 _LARGEST = 2**20
+_LARGEST_WINDOW = 2**10
 _DEEPEST = 16
 
 
@@ -27,8 +28,8 @@ def _integer(low: int, high: int = _LARGEST) -> Check:
     return lambda v: type(v) is int and low <= v <= high
 
 
-def _pair(low: int) -> Check:
-    number = _integer(low)
+def _pair(low: int, high: int = _LARGEST_WINDOW) -> Check:
+    number = _integer(low, high)
     return lambda v: type(v) is list and len(v) == 2 and all(number(n) for n in v)
 
 
@@ -102,7 +103,7 @@ KINDS: dict[str, _Kind] = {
     "flatten": _Kind(1, 1, {"start": _DIM, "end": _DIM}),
     "reshape": _Kind(1, 9, {"shape": _list_of(_optional(_integer(-1)))}),
     "permute": _Kind(1, 1, {"dims": _list_of(_DIM)}),
-    "transpose": _Kind(1, 1, {"dims": _pair(-8)}),
+    "transpose": _Kind(1, 1, {"dims": _pair(-8, 7)}),
     "size": _Kind(1, 1, {"dim": _DIM}),
     "integer": _Kind(
         1,
@@ -173,6 +174,10 @@ def _check_op(op: Op, where: str) -> None:
     if op.kind == "conv2d" and len(op.inputs) == 2:
         _need(op.int8 and op.out is not None, "a fused sum is int8", where)
         _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)
+    if op.kind == "conv_transpose2d":
+        steps = zip(op.args["stride"], op.args["dilation"], strict=True)
+        fits = [o < max(step) for o, step in zip(op.args["output_padding"], steps, strict=True)]
+        _need(all(fits), "output_padding reaches a whole step", where)
     if op.kind == "chunk":
         _need(op.args["index"] < op.args["chunks"], "index beyond the chunks", where)
     if op.kind == "reshape":

@@ -69,6 +69,9 @@ def _conv2d(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
         sums = F.conv2d(x.double() - grid.zero_point, weight, None, *settings)
         y = sums * gain + bias
         if residual:
+            # The kernel writes into the residual: nothing may be broadcast.
+            if residual[0].shape != y.shape:
+                raise ValueError(f"{op.name} adds maps of different shapes")
             y = y + _real(residual[0], grid_of(types[1]))
         return _finish(activate(y, args["activation"]), op.out)
 
