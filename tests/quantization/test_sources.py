@@ -51,9 +51,3 @@ def test_equal_sources_share_a_key() -> None:
         "a#2",
         "a",
     ]
-
-
-def test_json_round_trip() -> None:
-    _, sources = trace(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)))
-    for source in sources.values():
-        assert Source.from_json(source.to_json()) == source

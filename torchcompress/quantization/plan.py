@@ -14,6 +14,7 @@ from torchcompress.quantization.check_tensors import check_tensors
 from torchcompress.quantization.int8.weights import quantize_weight
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
+from torchcompress.quantization.parse_sources import parse_sources
 from torchcompress.quantization.program import Program
 from torchcompress.quantization.sources import Source, fold
 from torchcompress.quantization.table import Row, format_rows, parse_rows
@@ -88,12 +89,10 @@ class QuantizationPlan(Plan):
         Raises:
             ArtifactError: Something else.
         """
-        try:
-            sources = {key: Source.from_json(value) for key, value in data["sources"].items()}
-            program, rows = data["program"], data["rows"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"is not a quantization plan ({error})", where="plan") from error
-        return cls(parse_program(program), sources, parse_rows(rows))
+        if not isinstance(data, dict) or set(data) != {"program", "sources", "rows"}:
+            raise ArtifactError("needs exactly program, sources, rows", where="plan")
+        sources = parse_sources(data["sources"])
+        return cls(parse_program(data["program"]), sources, parse_rows(data["rows"]))
 
     def __str__(self) -> str:
         return format_rows(self.rows)

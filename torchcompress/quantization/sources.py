@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,12 +70,6 @@ class Source:
             "norms": [vars(norm) for norm in self.norms],
             "transposed_groups": self.transposed_groups,
         }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Returns the source that `to_json` described."""
-        norms = tuple(Norm(**norm) for norm in data["norms"])
-        return cls(**{**data, "shape": tuple(data["shape"]), "norms": norms})
 
 
 def _names(norm: Norm) -> tuple[str | None, ...]:
