@@ -25,6 +25,11 @@ class Window:
         """Reads an op's args."""
         return cls(args["stride"], args["padding"], args["dilation"], args["groups"])
 
+    @property
+    def geometry(self) -> tuple[Any, ...]:
+        """The fields in the order in which kernels take them."""
+        return self.stride, self.padding, self.dilation, self.groups
+
 
 def _pack(layer: Layer, window: Window, shape: tuple[int, ...]) -> Tensor:
     # Without the shape some widths are packed for kernels that are several times slower.
@@ -33,10 +38,7 @@ def _pack(layer: Layer, window: Window, shape: tuple[int, ...]) -> Tensor:
         layer.scale,
         layer.x.scale,
         layer.x.zero_point,
-        window.stride,
-        window.padding,
-        window.dilation,
-        window.groups,
+        *window.geometry,
         list(shape),
     )
 
@@ -49,41 +51,8 @@ def convolution(layer: Layer, window: Window, shape: tuple[int, ...]) -> Functio
         window: Its geometry.
         shape: Of the input.
     """
-    packed, zeros, bias, scale = (
-        _pack(layer, window, shape),
-        layer.weight_zeros,
-        layer.bias,
-        layer.scale,
-    )
-    x_scale, x_zero = layer.x.scale, layer.x.zero_point
-    stride, padding, dilation, groups = (
-        window.stride,
-        window.padding,
-        window.dilation,
-        window.groups,
-    )
-    out_scale, out_zero, dtype = layer.output
-    name, scalars = layer.post_op
-    call = torch.ops.onednn.qconv_pointwise.default
-    return lambda x: call(
-        x,
-        x_scale,
-        x_zero,
-        packed,
-        scale,
-        zeros,
-        bias,
-        stride,
-        padding,
-        dilation,
-        groups,
-        out_scale,
-        out_zero,
-        dtype,
-        name,
-        scalars,
-        "",
-    )
+    packed = _pack(layer, window, shape)
+    return layer.bind(packed, window.geometry, torch.ops.onednn.qconv_pointwise)
 
 
 def convolution_sum(
@@ -97,51 +66,8 @@ def convolution_sum(
         shape: Of the input.
         overwrite: The result may take the residual's memory, which is dense channels_last.
     """
-    packed, zeros, bias, scale = (
-        _pack(layer, window, shape),
-        layer.weight_zeros,
-        layer.bias,
-        layer.scale,
-    )
-    x_scale, x_zero = layer.x.scale, layer.x.zero_point
-    stride, padding, dilation, groups = (
-        window.stride,
-        window.padding,
-        window.dilation,
-        window.groups,
-    )
-    out_scale, out_zero, dtype = layer.output
-    assert layer.residual is not None
-    residual_scale, residual_zero = layer.residual.scale, layer.residual.zero_point
-    name, scalars = layer.post_op
-    call = torch.ops.onednn.qconv2d_pointwise.binary
-
-    def run(x: Tensor, accumulator: Tensor) -> Tensor:
-        if not overwrite:
-            accumulator = accumulator.clone(memory_format=CHANNELS_LAST)
-        return call(
-            x,
-            x_scale,
-            x_zero,
-            packed,
-            scale,
-            zeros,
-            accumulator,
-            bias,
-            stride,
-            padding,
-            dilation,
-            groups,
-            out_scale,
-            out_zero,
-            dtype,
-            residual_scale,
-            residual_zero,
-            "sum",
-            1.0,
-            name,
-            scalars,
-            "",
-        )
-
-    return run
+    packed = _pack(layer, window, shape)
+    call = layer.bind_sum(packed, window.geometry, torch.ops.onednn.qconv2d_pointwise)
+    if overwrite:
+        return call
+    return lambda x, residual: call(x, residual.clone(memory_format=CHANNELS_LAST))

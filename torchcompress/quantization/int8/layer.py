@@ -1,7 +1,8 @@
 """What the native kernels need besides their input: tensors, grids and post-op."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,21 +44,41 @@ class Layer:
     residual: QParams | None = None
 
     @property
-    def weight_zeros(self) -> Tensor:
-        """The zero points of the weights, all 0."""
-        return torch.zeros(len(self.scale), dtype=torch.int32)
-
-    @property
-    def output(self) -> tuple[float, int, torch.dtype]:
+    def _output(self) -> tuple[float, int, torch.dtype]:
         """Scale, zero point and dtype of the output, as the kernels take them."""
         if self.out is None:
             return 1.0, 0, torch.float32
         return self.out.scale, self.out.zero_point, torch.uint8
 
-    @property
-    def post_op(self) -> tuple[str, list[float]]:
-        """OneDNN's name and arguments of the activation."""
-        return _POST_OPS[self.activation]
+    def _head(self, packed: Tensor) -> tuple[Any, ...]:
+        zeros = torch.zeros(len(self.scale), dtype=torch.int32)
+        return self.x.scale, self.x.zero_point, packed, self.scale, zeros
+
+    def bind(
+        self, packed: Tensor, geometry: tuple[Any, ...], op: Any
+    ) -> Callable[[Tensor], Tensor]:
+        """Returns a oneDNN call without a residual, all of its constants bound.
+
+        Args:
+            packed: The weight in the kernel's own form.
+            geometry: What stands between bias and output: a window, or nothing.
+            op: Such as `qconv_pointwise`.
+        """
+        call = op.default
+        head = self._head(packed)
+        tail = (self.bias, *geometry, *self._output, *_POST_OPS[self.activation], "")
+        return lambda x: call(x, *head, *tail)
+
+    def bind_sum(
+        self, packed: Tensor, geometry: tuple[Any, ...], op: Any
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns a oneDNN call that adds into its second operand; args are those of `bind`."""
+        assert self.residual is not None
+        call, grid = op.binary, (self.residual.scale, self.residual.zero_point)
+        head = self._head(packed)
+        tail = (self.bias, *geometry, *self._output, *grid, "sum", 1.0)
+        tail = (*tail, *_POST_OPS[self.activation], "")
+        return lambda x, accumulator: call(x, *head, accumulator, *tail)
 
 
 def layer_of(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Layer:

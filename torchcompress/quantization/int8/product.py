@@ -17,60 +17,12 @@ def linear(layer: Layer, shape: tuple[int, ...]) -> Function:
         layer: Its constants; the weight is `[out, in]`.
         shape: Of the input.
     """
-    packed, zeros, scale, bias = _pack(layer, shape), layer.weight_zeros, layer.scale, layer.bias
-    x_scale, x_zero = layer.x.scale, layer.x.zero_point
-    out_scale, out_zero, dtype = layer.output
-    name, scalars = layer.post_op
-    call = torch.ops.onednn.qlinear_pointwise.default
-    return lambda x: call(
-        x,
-        x_scale,
-        x_zero,
-        packed,
-        scale,
-        zeros,
-        bias,
-        out_scale,
-        out_zero,
-        dtype,
-        name,
-        scalars,
-        "",
-    )
+    return layer.bind(_pack(layer, shape), (), torch.ops.onednn.qlinear_pointwise)
 
 
 def _linear_sum(layer: Layer, shape: tuple[int, ...], overwrite: bool) -> Function:
-    packed, zeros, scale, bias = _pack(layer, shape), layer.weight_zeros, layer.scale, layer.bias
-    x_scale, x_zero = layer.x.scale, layer.x.zero_point
-    out_scale, out_zero, dtype = layer.output
-    assert layer.residual is not None
-    residual_scale, residual_zero = layer.residual.scale, layer.residual.zero_point
-    name, scalars = layer.post_op
-    call = torch.ops.onednn.qlinear_pointwise.binary
-
-    def run(x: Tensor, accumulator: Tensor) -> Tensor:
-        return call(
-            x,
-            x_scale,
-            x_zero,
-            packed,
-            scale,
-            zeros,
-            accumulator if overwrite else accumulator.clone(),
-            bias,
-            out_scale,
-            out_zero,
-            dtype,
-            residual_scale,
-            residual_zero,
-            "sum",
-            1.0,
-            name,
-            scalars,
-            "",
-        )
-
-    return run
+    call = layer.bind_sum(_pack(layer, shape), (), torch.ops.onednn.qlinear_pointwise)
+    return call if overwrite else lambda x, residual: call(x, residual.clone())
 
 
 def _pack(layer: Layer, shape: tuple[int, ...]) -> Tensor:
