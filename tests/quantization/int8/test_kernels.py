@@ -190,3 +190,16 @@ def test_avg_pool(grid: QParams, out: QParams, kernel: int, stride: int) -> None
     }
     op = Op("avg_pool2d", "y", ("x",), args, int8=True, out=out)
     check(op, [grid], {}, bytes_like(2, 11, 7, 6))
+
+
+@pytest.mark.parametrize("stride", [[2, 2], [2, 1], [1, 2]])
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_strided_column_of_many_channels(stride: list[int], summed: bool) -> None:
+    """One column in steps of two: oneDNN alone gets its lower rows wrong."""
+    args = {"stride": stride, "padding": [1, 0], "dilation": [1, 1], "groups": 1}
+    inputs = ("x", "r") if summed else ("x",)
+    grid = QParams(0.3, 100)
+    op = Op("conv2d", "y", inputs, {**args, "activation": "relu"}, "l", int8=True, out=grid)
+    x = bytes_like(2, 256, 5, 3)
+    residual = [bytes_like(2, 512, 5 if stride[0] == 1 else 3, 1)] if summed else []
+    check(op, [QParams(0.02, 3)] * len(inputs), layer(512, 256, 3, 3), x, *residual)

@@ -16,7 +16,7 @@ from torchcompress.quantization.int8.padding import (
 )
 from torchcompress.quantization.int8.product import is_product, linear, whole_map_convolution
 from torchcompress.quantization.int8.reference import grid_of
-from torchcompress.quantization.operations import Function, Tensors, quantizer
+from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors, quantizer
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
 
@@ -63,9 +63,38 @@ def _conv2d(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Func
     # On one-pixel maps oneDNN's fused sum is several times slower than a product.
     if is_product(window, kernel, shape):
         return whole_map_convolution(layer, window, shape, overwrite)
+    if _is_strided_column(window, kernel, shape):
+        return _turned(layer, window, shape, overwrite)
+    return _plain(layer, window, shape, overwrite)
+
+
+def _plain(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Function:
     if layer.residual is not None:
         return convolution_sum(layer, window, shape, overwrite)
     return convolution(layer, window, shape)
+
+
+def _is_strided_column(window: Window, kernel: Shape, shape: Shape) -> bool:
+    """Returns whether the output is one column wide, made in steps of more than one.
+
+    oneDNN computes all but the first row of such a column wrongly (3.12, AMX, many channels).
+    """
+    extent = window.dilation[1] * (kernel[1] - 1) + 1
+    return max(window.stride) > 1 and shape[3] + 2 * window.padding[1] - extent < window.stride[1]
+
+
+def _turned(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Function:
+    """Returns a convolution that computes a column as a row."""
+    row = replace(layer, weight=layer.weight.transpose(2, 3).contiguous())
+    sides = (window.stride[::-1], window.padding[::-1], window.dilation[::-1])
+    batch, channels, height, width = shape
+    turned = (batch, channels, width, height)
+    run = _plain(row, Window(*sides, window.groups), turned, overwrite)
+
+    def turn(x: Tensor) -> Tensor:
+        return x.transpose(2, 3).contiguous(memory_format=CHANNELS_LAST)
+
+    return lambda *maps: turn(run(*map(turn, maps)))
 
 
 def _max_pool2d(op: Op) -> Function:
