@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from torchcompress.core.errors import CompressError, TraceError, UnsupportedError
-from torchcompress.quantization import Int8Model, QuantizationConfig, quantize
+from torchcompress.quantization import Int8Model, QuantizationConfig, interpreter, quantize
+from torchcompress.quantization.int8 import kernels, reference
+from torchcompress.quantization.int8.selftest import agree
+from torchcompress.quantization.operations import Function, Tensors
+from torchcompress.quantization.program import Op
 from torchcompress.quantization.sqnr import sqnr
 
 Lively = Callable[[nn.Module], nn.Module]
@@ -33,27 +38,36 @@ def kinds(model: Int8Model) -> list[str]:
     ],
 )
 def test_families(name: str, least: float, lively: Lively) -> None:
-    """Close to float, native equal to the reference, any batch and image size."""
+    """Close to float, and every native kernel within one step of the reference."""
     model = lively(get_model(name, weights=None, num_classes=10))
-    x = torch.randn(8, 3, 32, 32)
+    x = torch.randn(4, 3, 32, 32)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with warnings.catch_warnings():
         # Random weights give the branches of a concatenation very uneven ranges.
         warnings.filterwarnings("ignore", ".*concatenated branches", UserWarning)
-        quantized = quantize(model, [x[:4], x[4:]])
+        quantized = quantize(model, [x])
     assert all(row.precision == "int8" for row in quantized.table())
     with torch.no_grad():
-        want = model(x)
-    ratio = sqnr(want, quantized(x))
+        ratio = sqnr(model(x), quantized(x))
     assert ratio is not None
     assert ratio > least
-    for shape in ((1, 3, 32, 32), (2, 3, 48, 40)):
-        images = torch.randn(shape)
-        native, exact = quantized(images), quantized.reference()(images)
-        # One step of difference may grow through the layers, but stays far below the noise.
-        assert (native - exact).norm() <= 0.1 * exact.norm()
     after = model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+    def compared(op: Op, types: Any, tensors: Tensors, shapes: Any) -> Function:
+        """Returns the reference of an op, compared with the native kernel where it runs."""
+        exact = reference.bind(op, types, tensors)
+        native = kernels.bind(op, types, tensors, shapes)
+
+        def run(*operands: Any) -> Any:
+            want, got = exact(*operands), native(*operands)
+            assert agree(got, want) if isinstance(want, Tensor) else got == want, op.name
+            return want
+
+        return run
+
+    images = torch.randn(1, 3, 40, 32)
+    interpreter.run(quantized.program, quantized.tensors, [images], bind=compared)
 
 
 def test_a_residual_network_crosses_between_float_and_int8_only_at_its_ends() -> None:
@@ -296,11 +310,12 @@ def test_what_a_trace_does_not_see_is_found_out() -> None:
 
 
 def test_presets() -> None:
-    x = torch.cat([torch.randn(64, 3, 8, 8), 40 * torch.ones(1, 3, 8, 8)])
+    x = torch.randn(1024, 3, 8, 8)
+    x[0, 0, 0, 0] = 40.0
     model = nn.Sequential(nn.Conv2d(3, 4, 1)).eval()
     fine, fast = (quantize(model, [x], name).program.ops[0].out for name in ("default", "fast"))
     assert fine is not None
     assert fast is not None
-    assert fine.scale <= fast.scale
+    assert fine.scale < 0.9 * fast.scale
     with pytest.raises(CompressError, match="did you mean 'default'"):
         quantize(model, [x], "defualt")
