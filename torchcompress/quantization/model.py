@@ -61,7 +61,8 @@ class Int8Model(nn.Module):
             tensors: By name.
 
         Raises:
-            ArtifactError: Anything that is not a sound int8 program with fitting tensors.
+            ArtifactError: A program or tensors that are malformed or do not belong together.
+                Shapes that only an input tells are checked at the first call.
         """
         if not isinstance(program, dict):
             raise ArtifactError("must be an object", where="program")
