@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,6 +122,18 @@ def test_without_architecture_the_load_asks_for_the_model(pruned: Tied, tmp_path
         load(tmp_path / "m.tcz")
     with pytest.raises(ArtifactError, match="does not fit the model"):
         load(tmp_path / "m.tcz", model=nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"args": {"norm_layer": nn.BatchNorm2d}}, {"measurements": {"a": torch.tensor(1.0)}},
+     {"input_shape": (3.5, 2)}],
+    ids=lambda a: next(iter(a)),
+)  # fmt: skip
+def test_what_is_not_json_cannot_be_saved(arguments: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be stored"):
+        save(nn.Linear(2, 2), tmp_path / "m.tcz", arch="torch.nn:Linear", **arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_code_outside_torchvision_is_not_run_unasked(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from torchcompress import Target, history
 from torchcompress.errors import (
+    CalibrationError,
     CompressError,
     TargetUnreachable,
     TraceError,
@@ -218,6 +220,49 @@ def test_a_size_in_the_code_is_found_by_the_trial_and_freezes_its_group_alone() 
     assert (kept["first"], kept["second"], kept["third"]) == (8, 16, 8)
 
 
+class Auxiliary(nn.Module):
+    """A head that only runs in training, as in GoogLeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 1)
+        self.second = nn.Conv2d(16, 16, 1)
+        self.third = nn.Conv2d(16, 4, 1)
+        self.aux = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.third(self.second(x))
+        return y + self.aux(x) if self.training else y
+
+
+def test_a_branch_that_only_runs_in_training_still_runs() -> None:
+    plan = plan_channels(Auxiliary(), x, Target(channels=0.5))
+    assert "in train mode" in plan.frozen["first"]
+    assert {g.name: g.kept for g in plan.groups}["second"] == 8
+    plan.apply(Auxiliary()).train()(x).sum().backward()
+
+
+def test_weights_that_are_computed_are_cut_or_frozen_never_a_crash() -> None:
+    model = chain(3, 16, 16)
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    pruned = prune_channels(model, x, Target(channels=0.5))
+    assert pruned(x).shape == (2, 5)
+    assert pruned.get_parameter("2.weight").shape[0] == 8
+
+
+def test_a_forward_that_changes_its_input_changes_nothing_of_ours() -> None:
+    class Shifting(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input.sub_(0.5))
+
+    image = torch.randn(2, 3, 8, 8)
+    before = image.clone()
+    plan = plan_channels(Shifting(*chain(3, 16, 16)), image, Target(channels=0.5))
+    assert torch.equal(image, before)
+    assert plan.frozen.keys() <= {"0.weight[1]", "5"}
+
+
 class Sliced(nn.Module):
     """Runs after any cut, but then reads other channels than before."""
 
@@ -247,11 +292,19 @@ def test_channels_that_are_always_zero_are_reported_not_tested() -> None:
     assert "not tested" in str(plan)
 
 
+def test_calibration_that_fails_leaves_an_in_place_model_whole() -> None:
+    model = chain(3, 16, 16)
+    with pytest.raises(CalibrationError):
+        prune_channels(model, x, Target(channels=0.5), calibration=[], inplace=True)
+    assert model.get_parameter("0.weight").shape == (16, 3, 3, 3)
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 def test_with_calibration_what_remains_is_closer_to_the_original(inplace: bool) -> None:
+    torch.manual_seed(0)
     model = chain(3, 16, 16)
     batches = [(torch.randn(8, 3, 8, 8), 0) for _ in range(4)]
-    image = torch.randn(8, 3, 8, 8)
+    image = torch.cat([inputs for inputs, _ in batches])
     expected = model(image)
     plain = prune_channels(model, x, Target(channels=0.75))
     fitted = prune_channels(model, x, Target(channels=0.75), calibration=batches, inplace=inplace)

@@ -1,5 +1,7 @@
 import copy
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +76,17 @@ def test_another_architecture_is_refused_by_its_first_mismatch(plan: PruningPlan
         plan.apply(net(32))
     with pytest.raises(CompressError, match=r"0\.weight: .*does not have"):
         plan.apply(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    "mends",
+    [{"": {"eval": 1}}, {"0": {"padding_mode": "circular"}}, {"1": {"eps": 5.0}},
+     {"3": {"groups": 0}}, {"0": {"out_channels": 99}}, {"9": {"groups": 1}}],
+    ids=str,
+)  # fmt: skip
+def test_a_plan_sets_nothing_but_smaller_sizes(plan: PruningPlan, mends: dict[str, Any]) -> None:
+    with pytest.raises(CompressError, match="no smaller size"):
+        replace(plan, mends=mends).apply(net())
 
 
 def test_a_plan_is_not_applied_twice(plan: PruningPlan) -> None:

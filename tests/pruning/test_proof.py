@@ -22,5 +22,11 @@ def test_what_differs_is_named() -> None:
     assert compare_outputs(torch.tensor([1]), torch.tensor([2]))[1] == "output differs"
 
 
+def test_infinities_are_equal_where_they_should_be() -> None:
+    masked = torch.tensor([1.0, -float("inf")])
+    assert compare_outputs(masked, masked + torch.tensor([1e-6, 0.0]))[1] is None
+    assert compare_outputs(masked, -masked)[1] is not None
+
+
 def test_nan_is_a_failure() -> None:
     assert compare_outputs(a, a * float("nan"))[1] is not None

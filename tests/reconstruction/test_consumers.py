@@ -16,8 +16,11 @@ x = BATCHES[0][0]
 
 
 def copied_channels(model: nn.Sequential) -> nn.Sequential:
-    """Makes the second half of the first layer's channels twice the first half."""
+    """Makes the second half of the first layer's channels weak copies of the first half."""
     with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1 and parameter.shape[1] == 8:
+                parameter[:, 4:] *= 0.5
         for name in ("0.weight", "0.bias"):
             tensor = model.get_parameter(name)
             tensor[4:] = 0.5 * tensor[:4]
@@ -92,6 +95,22 @@ def test_a_shared_layer_is_fitted_on_all_its_calls() -> None:
     plan = plan_half(dense)
     pruned = plan.apply(dense)
     assert 0 < resolve_consumers(dense, pruned, plan.removed, BATCHES) < 1
+
+
+class ByKeyword(Twice):
+    """A layer that is called by keyword."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.head(input=self.body(self.stem(x)).relu())}
+
+
+def test_a_layer_called_by_keyword_keeps_its_weights() -> None:
+    dense = ByKeyword().eval()
+    plan = plan_half(dense)
+    pruned = plan.apply(dense)
+    head = pruned.get_parameter("head.weight").clone()
+    assert resolve_consumers(dense, pruned, plan.removed, BATCHES) <= 1
+    assert torch.equal(pruned.get_parameter("head.weight"), head)
 
 
 def test_models_are_left_in_their_modes_and_the_dense_one_untouched() -> None:

@@ -1,7 +1,8 @@
 """Example inputs and batches: what a model is called with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -81,7 +82,9 @@ def batch_labels(batch: Any) -> Any:
 
 
 def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields every tensor in nested tuples, lists, dicts and dataclasses, with its path.
+    """Yields every tensor in nested tuples, lists, dicts, dataclasses and namespaces.
+
+    Each comes with its path.
 
     Args:
         value: A tensor or a container of such.
@@ -96,6 +99,8 @@ def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         for index, item in enumerate(value):
             yield from tensors_in(item, f"{name}[{index}]")
     elif is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in({f.name: getattr(value, f.name) for f in fields(value)}, name)
+    elif isinstance(value, SimpleNamespace):
         yield from tensors_in(vars(value), name)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from torchcompress.core.errors import ArtifactError, CompressError
@@ -59,16 +60,23 @@ def save(
     known = Architecture(arch, args or {}) if arch is not None else architecture(model)
     quantized = isinstance(model, Int8Model)
     tensors, aliases = _untied(model.tensors if quantized else model.state_dict())
-    manifest = Manifest(
-        architecture=None
-        if known is None
-        else StoredArchitecture(name=known.name, args=known.args),
-        plans=[plan_to_json(plan) for plan in history(model)],
-        program=model.program_json() if quantized else None,
-        input_shape=None if input_shape is None else list(input_shape),
-        measurements=measurements or {},
-        aliases=aliases,
-    )
+    try:
+        manifest = Manifest(
+            architecture=None
+            if known is None
+            else StoredArchitecture(name=known.name, args=known.args),
+            plans=[plan_to_json(plan) for plan in history(model)],
+            program=model.program_json() if quantized else None,
+            input_shape=None if input_shape is None else list(input_shape),
+            measurements=measurements or {},
+            aliases=aliases,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(
+            f"cannot be stored: {first['msg']}", where=where, hint="give JSON values"
+        ) from error
     write_container(Path(path), manifest, tensors)
 
 
@@ -182,6 +190,8 @@ def _fill(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
         if state[name].shape != tensors[name].shape:
             shapes = f"{tuple(tensors[name].shape)}, not {tuple(state[name].shape)}"
             raise _misfit(path, f"{name} has the shape {shapes}")
+        if state[name].is_floating_point() != tensors[name].is_floating_point():
+            raise _misfit(path, f"{name} is {tensors[name].dtype}, not {state[name].dtype}")
     for name, tensor in state.items():
         tensor.data = tensors[name]
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from torchcompress.core.errors import TraceError, UnsupportedError
-from torchcompress.core.inputs import Inputs, call, tensors_in
+from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
 from torchcompress.core.modules import named_tensors, undisturbed
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.dispatch import CountedRun
@@ -30,12 +31,15 @@ class Trace:
         tensors: Labels of every parameter and buffer, by name.
         contractions: The convolutions and matrix products, in order.
         unknown: How often each operation without a rule ran.
+        unread: Names of the tensors that no operation read, such as those of a branch that only
+            runs in training.
     """
 
     couplings: Couplings
     tensors: dict[str, Labels]
     contractions: list[Contraction]
     unknown: Counter[str]
+    unread: tuple[str, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -53,13 +57,15 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
         x: Example inputs.
 
     Raises:
-        UnsupportedError: The model holds meta tensors.
+        UnsupportedError: The model holds lazy, meta or sparse tensors.
         TraceError: The model fails on `x`, or `x` is not finite.
     """
     for name, tensor in named_tensors(model).items():
-        if tensor.is_meta:
+        if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
             raise UnsupportedError(
-                "is a meta tensor, without values", where=name, hint="materialise the model first"
+                "is a lazy, meta or sparse tensor, whose channels cannot be followed",
+                where=name,
+                hint="materialise the model first",
             )
     for name, tensor in tensors_in(x):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -67,18 +73,18 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
     tracer = _Tracer(model)
     with undisturbed(model), plain_kernels(), tracer:
         output = run_model(model, x)
-    tracer.finish(output)
-    return Trace(tracer.couplings, tracer.tensors, tracer.contractions, tracer.unknown)
+    unread = tracer.finish(output)
+    return Trace(tracer.couplings, tracer.tensors, tracer.contractions, tracer.unknown, unread)
 
 
 def run_model(model: nn.Module, x: Inputs) -> Any:
-    """Calls a model on example inputs.
+    """Calls a model on a copy of example inputs, which it may change.
 
     Raises:
         TraceError: The model fails; the cause is chained.
     """
     try:
-        return call(model, x)
+        return call(model, map_tensors(Tensor.clone, x))
     except Exception as error:  # A forward pass may raise anything.
         shapes = ", ".join(f"{name or 'x'} {tuple(t.shape)}" for name, t in tensors_in(x))
         raise TraceError(
@@ -196,8 +202,10 @@ class _Tracer(CountedRun):
             )
         )
 
-    def finish(self, output: Any) -> None:
+    def finish(self, output: Any) -> tuple[str, ...]:
         """Freezes what reaches the output or never ran, and settles the grids.
+
+        Returns the names of what never ran.
 
         Raises:
             TraceError: The output holds no tensor that could be found.
@@ -211,8 +219,9 @@ class _Tracer(CountedRun):
         for _, tensor in outputs:
             for vector in self.labels(tensor).vectors():
                 self.couplings.freeze(vector, "reaches the output")
-        for name, labels in self.tensors.items():
-            if name not in self._read:
-                for vector in labels.vectors():
-                    self.couplings.freeze(vector, "was not used in the run")
+        unread = tuple(name for name in self.tensors if name not in self._read)
+        for name in unread:
+            for vector in self.tensors[name].vectors():
+                self.couplings.freeze(vector, "was not used in the run")
         self.couplings.resolve()
+        return unread

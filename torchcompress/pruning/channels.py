@@ -1,6 +1,5 @@
 """Channel pruning: make a plan, or make it and apply it."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -79,10 +78,12 @@ def prune_channels(
     )
     if calibration is None:
         return cast(M, plan.apply(model, inplace=inplace))
-    dense = copy.deepcopy(model) if inplace else model
-    pruned = plan.apply(model, inplace=inplace)
-    resolve_consumers(dense, pruned, plan.removed, calibration, forward=forward)
-    return cast(M, pruned)
+    fitted = plan.apply(model)
+    resolve_consumers(model, fitted, plan.removed, calibration, forward=forward)
+    if not inplace:
+        return cast(M, fitted)
+    plan.apply(model, inplace=True).load_state_dict(fitted.state_dict())
+    return model
 
 
 def plan_channels(

@@ -38,7 +38,12 @@ def mend(*kinds: type[nn.Module]) -> Callable[[Mend], Mend]:
 
 
 def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
-    """Returns the attributes of a module that a cut changes, with their new values."""
+    """Returns the attributes of a module that a cut changes, with their new values.
+
+    A module whose weight is computed from other tensors has no shape to read and is left alone.
+    """
+    if "weight" not in remaining.shapes and not isinstance(module, nn.modules.batchnorm._NormBase):
+        return {}
     for kind in type(module).__mro__:
         if kind in _MENDS:
             new = _MENDS[kind](module, remaining)

@@ -8,7 +8,7 @@ from torch import nn
 
 from torchcompress.core.history import record
 from torchcompress.core.plan import Plan
-from torchcompress.pruning.surgery import Removal, check_fits, cut
+from torchcompress.pruning.surgery import Removal, check_fits, check_mends, cut
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class PruningPlan(Plan):
             CompressError: The plan does not fit; names the first tensor that differs.
         """
         check_fits(model, self.shapes)
+        check_mends(model, self.mends)
         pruned = model if inplace else copy.deepcopy(model)
         cut(pruned, self.removed, self.mends)
         record(pruned, self)
@@ -129,10 +130,10 @@ class PruningPlan(Plan):
             shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
             macs=(data["macs"][0], data["macs"][1]),
             params=(data["params"][0], data["params"][1]),
-            frozen_share=data["frozen_share"],
-            inexact=data["inexact"],
+            frozen_share=float(data["frozen_share"]),
+            inexact=dict(data["inexact"]),
             untested=tuple(data["untested"]),
-            difference=data["difference"],
+            difference=None if data["difference"] is None else float(data["difference"]),
         )
 
     def __str__(self) -> str:

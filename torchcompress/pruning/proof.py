@@ -74,7 +74,34 @@ def try_cut(
         if failure is not None:
             return Trial(difference, failure, frozenset(alive))
         worst = max(worst, difference)
-    return Trial(worst, None, frozenset(alive))
+    failure = _train_failure(original, _single(x), apply) if trace.unread else None
+    return Trial(worst, failure, frozenset(alive))
+
+
+def _train_failure(
+    original: nn.Module, x: Inputs, apply: Callable[[nn.Module], object]
+) -> str | None:
+    """Returns how a cut copy fails in train mode where the original does not, or None.
+
+    A branch that only runs in training is not traced, so its layers may meet other sizes.
+    """
+    pruned = copy.deepcopy(original)
+    apply(pruned)
+    try:
+        expected = _run_in_training(original, x)
+    except TraceError:
+        return None
+    try:
+        found = _run_in_training(pruned, x)
+    except TraceError as error:
+        return f"in train mode: {error.__cause__}"
+    shapes = [[(n, t.shape) for n, t in tensors_in(output)] for output in (expected, found)]
+    return None if shapes[0] == shapes[1] else "in train mode: the output has another shape"
+
+
+def _run_in_training(model: nn.Module, x: Inputs) -> Any:
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), plain_kernels():
+        return run_model(copy.deepcopy(model).train(), x)
 
 
 def compare_outputs(expected: Any, found: Any) -> tuple[float, str | None]:
@@ -98,8 +125,10 @@ def compare_outputs(expected: Any, found: Any) -> tuple[float, str | None]:
             if not torch.equal(left, right):
                 return float("nan"), f"{where} differs"
             continue
-        scale = left.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-        difference = float((left - right).abs().max() / scale)
+        same = left == right
+        finite = left.abs().masked_fill(~torch.isfinite(left), 0)
+        scale = finite.max().clamp_min(torch.finfo(torch.float32).tiny)
+        difference = float((left - right).abs().masked_fill(same, 0).max() / scale)
         if not difference <= TOLERANCE:
             return difference, f"{where} differs by {difference:.1e} of its largest value"
         worst = max(worst, difference)

@@ -40,6 +40,28 @@ def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
+def check_mends(model: nn.Module, mends: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checks that mends only make sizes smaller, since a plan may come from any file.
+
+    Args:
+        model: The model to cut.
+        mends: New attribute values by module path.
+
+    Raises:
+        CompressError: A module that is not there, or an attribute that is no size.
+    """
+    modules = dict(model.named_modules())
+    for path, attributes in mends.items():
+        for attribute, value in attributes.items():
+            old = getattr(modules.get(path), attribute, None)
+            if type(old) is not int or type(value) is not int or not 1 <= value <= old:
+                raise CompressError(
+                    f"the plan sets {attribute} to {value!r}, which is no smaller size of it",
+                    where=path,
+                    hint="apply a plan that plan_channels made for this architecture",
+                )
+
+
 def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any]]) -> None:
     """Removes slices of parameters and buffers and mends the attributes that repeat a size.
 

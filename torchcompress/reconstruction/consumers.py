@@ -56,7 +56,8 @@ def resolve_consumers(
 
     The idea is that of He et al. 2017, "Channel Pruning for Accelerating Very Deep Neural
     Networks", with the asymmetric inputs of Zhang et al. 2016, "Accelerating Very Deep
-    Convolutional Networks". Convolutions with groups keep their weights.
+    Convolutional Networks". Convolutions with groups, and layers called by keyword or on inputs
+    without a batch dimension, keep their weights.
 
     Args:
         dense: The model before its channels went; left as it was.
@@ -130,16 +131,19 @@ def _layers(model: nn.Module, batch: Any, run: Forward) -> dict[str, _Layer]:
     found: dict[str, _Layer] = {}
     outputs: dict[int, tuple[Tensor, _Layer]] = {}
     readers: dict[int, set[nn.Module]] = {}
+    odd: set[nn.Module] = set()
     paths = {module: path for path, module in model.named_modules()}
 
-    def produced(module: nn.Module, _: Any, output: Tensor) -> None:
+    def produced(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d | nn.Linear)
+        if not inputs or inputs[0].dim() < (4 if isinstance(module, nn.Conv2d) else 2):
+            odd.add(module)
         layer = found.setdefault(paths[module], _Layer(module))
         layer.calls += 1
         outputs[id(output)] = output, layer
 
     def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in outputs:
+        if inputs and id(inputs[0]) in outputs:
             readers.setdefault(id(outputs[id(inputs[0])][1]), set()).add(module)
 
     hooks = []
@@ -160,7 +164,7 @@ def _layers(model: nn.Module, batch: Any, run: Forward) -> dict[str, _Layer]:
             (norm,) = norms
             assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
             layer.norm = norm if norm.running_mean is not None else None
-    return found
+    return {path: layer for path, layer in found.items() if layer.module not in odd}
 
 
 def _can_be_fitted(module: nn.Module) -> bool:
