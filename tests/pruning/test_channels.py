@@ -199,50 +199,6 @@ def test_a_pruned_model_exports_and_copies() -> None:
     assert len(history(copy.deepcopy(pruned))) == 1
 
 
-class HardCoded(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 16, 1)
-        self.second = nn.Conv2d(16, 16, 1)
-        self.third = nn.Conv2d(16, 16, 1)
-        self.head = nn.Linear(16 * 64, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.second(self.first(x)).view(-1, 16, 8, 8)
-        return self.head(self.third(x).flatten(1))
-
-
-def test_a_size_in_the_code_is_found_by_the_trial_and_freezes_its_group_alone() -> None:
-    plan = plan_channels(HardCoded(), x, Target(channels=0.5))
-    assert "fails its trial" in plan.frozen["second"]
-    assert "to have 8 channels, but got 16" in plan.frozen["second"]
-    kept = {group.name: group.kept for group in plan.groups}
-    assert (kept["first"], kept["second"], kept["third"]) == (8, 16, 8)
-
-
-class Auxiliary(nn.Module):
-    """A head that only runs in training, as in GoogLeNet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 16, 1)
-        self.second = nn.Conv2d(16, 16, 1)
-        self.third = nn.Conv2d(16, 4, 1)
-        self.aux = nn.Conv2d(16, 4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        y = self.third(self.second(x))
-        return y + self.aux(x) if self.training else y
-
-
-def test_a_branch_that_only_runs_in_training_still_runs() -> None:
-    plan = plan_channels(Auxiliary(), x, Target(channels=0.5))
-    assert "in train mode" in plan.frozen["first"]
-    assert {g.name: g.kept for g in plan.groups}["second"] == 8
-    plan.apply(Auxiliary()).train()(x).sum().backward()
-
-
 def test_weights_that_are_computed_are_cut_or_frozen_never_a_crash() -> None:
     model = chain(3, 16, 16)
     prune.l1_unstructured(model[0], "weight", 0.5)
@@ -261,25 +217,6 @@ def test_a_forward_that_changes_its_input_changes_nothing_of_ours() -> None:
     plan = plan_channels(Shifting(*chain(3, 16, 16)), image, Target(channels=0.5))
     assert torch.equal(image, before)
     assert plan.frozen.keys() <= {"0.weight[1]", "5"}
-
-
-class Sliced(nn.Module):
-    """Runs after any cut, but then reads other channels than before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 16, 1)
-        self.second = nn.Conv2d(16, 16, 1)
-        self.head = nn.Conv2d(16, 4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        a = self.first(x)
-        return self.head(self.second(a) * a.flip(1).flatten(1, 2).unflatten(1, (16, -1)).sigmoid())
-
-
-def test_what_would_be_silently_wrong_is_refused_with_a_reason() -> None:
-    with pytest.raises(UnsupportedError, match="no channel of the model can be pruned"):
-        plan_channels(Sliced(), x, Target(channels=0.5))
 
 
 def test_channels_that_are_always_zero_are_reported_not_tested() -> None:

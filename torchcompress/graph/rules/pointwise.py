@@ -33,8 +33,6 @@ def pointwise(ctx: Context, args: tuple[Any, ...], kwargs: dict[str, Any], out: 
             own = dim - (out.dim() - tensor.dim())
             if own >= 0 and tensor.shape[own] == out.shape[dim] and out.shape[dim] > 1:
                 meeting.append(labels.dims[own])
-        for vector in meeting[1:]:
-            ctx.couplings.couple(meeting[0], vector, FIXED)
         dims[dim] = next((vector for vector in meeting if vector is not None), None)
         if len(meeting) > 1 and dims[dim] is not None:
             for vector in meeting:
