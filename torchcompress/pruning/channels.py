@@ -13,11 +13,11 @@ from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.tracer import trace
-from torchcompress.pruning.budget import Budget, Floors
+from torchcompress.pruning.budget import Budget, Floors, Removed
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.importance import magnitude
 from torchcompress.pruning.plan import PruningPlan
-from torchcompress.pruning.proof import Trial
+from torchcompress.pruning.search import find_cut
 from torchcompress.reconstruction import resolve_consumers
 
 M = TypeVar("M", bound=nn.Module)
@@ -134,23 +134,12 @@ def plan_channels(
     cost = RemainingCost(seen, {name for name, _ in model.named_parameters()})
     scores = IMPORTANCES[importance](groups, tensors)
     floors = Floors(round_to, min_channels)
-    while True:
-        free = [group for group in groups if group.frozen is None]
-        if not free:
-            raise UnsupportedError(
-                "no channel of the model can be pruned: "
-                + "; ".join(sorted({f"{g.name} {g.frozen}" for g in groups})[:5]),
-                where=type(model).__name__,
-                hint="a model needs two layers in a row whose channels no output or input fixes",
-            )
-        budget = Budget(free, scores, cost, floors, scope)
-        draft = Draft(model, tensors, seen, groups, budget.meet(target))
-        if not prove:
-            return draft.plan(target, cost)
-        trial = draft.trial(x)
-        if trial.failure is None:
-            return draft.plan(target, cost, trial)
-        groups = _freeze_culprit(draft, x, groups, trial)
+
+    def choose(free: list[Group]) -> Removed:
+        return Budget(free, scores, cost, floors, scope).meet(target)
+
+    draft, trial = find_cut(Draft(model, tensors, seen, groups, {}), choose, x if prove else None)
+    return draft.plan(target, cost, trial)
 
 
 def _check(target: Target, importance: str, scope: str, round_to: int, min_channels: int) -> None:
@@ -174,20 +163,3 @@ def _check(target: Target, importance: str, scope: str, round_to: int, min_chann
 def _exclude(group: Group, excluded: set[str]) -> Group:
     hit = [layer for layer in group.producers if layer in excluded]
     return replace(group, frozen=f"{hit[0]} is excluded") if hit and not group.frozen else group
-
-
-def _freeze_culprit(draft: Draft, x: Inputs, groups: list[Group], trial: Trial) -> list[Group]:
-    """Finds by bisection a group whose cut alone makes the trial fail, and freezes it."""
-    names = list(draft.removed)
-    low, high = 0, len(names)
-    failure = trial.failure
-    while high - low > 1:
-        middle = (low + high) // 2
-        part = draft.only(names[:middle]).trial(x)
-        if part.failure is None:
-            low = middle
-        else:
-            high, failure = middle, part.failure
-    reason = f"fails its trial, so the model relies on its size: {failure}"
-    culprit = names[high - 1]
-    return [replace(g, frozen=reason) if g.name == culprit else g for g in groups]
