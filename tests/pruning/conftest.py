@@ -1,49 +1,36 @@
-"""The oracle of channel pruning: hooks that zero what each consumer reads, from the plan alone."""
+"""The oracle of channel pruning: the original with what a plan removes set to zero."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from torchcompress.core.modules import named_tensors
 from torchcompress.pruning import PruningPlan
 
-Consumer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
-
-
-def read_channels(module: Consumer, dims: dict[int, list[int]]) -> list[int]:
-    """Returns the input channels that a layer no longer reads."""
-    if isinstance(module, nn.ConvTranspose2d):
-        return dims.get(0, [])
-    gone = dims.get(1, [])
-    groups = module.groups if isinstance(module, nn.Conv2d) else 1
-    each = module.weight.shape[1]
-    return [group * each + index for group in range(groups) for index in gone]
+Oracle = Callable[[nn.Module, Any, PruningPlan], Any]
 
 
 def zeroed_output(model: nn.Module, x: Any, plan: PruningPlan) -> Any:
-    """Runs the original with the removed channels zeroed at every consumer's input."""
-    handles = []
-    for path, module in model.named_modules():
-        if isinstance(module, Consumer):
-            gone = read_channels(module, plan.removed.get(f"{path}.weight", {}))
-            dim = -1 if isinstance(module, nn.Linear) else 1
+    """Runs the original with every slice that the plan removes set to zero.
 
-            def zero(
-                _: nn.Module, args: tuple[Tensor, ...], gone: list[int] = gone, dim: int = dim
-            ) -> tuple[Tensor, ...]:
-                return (args[0].index_fill(dim, torch.tensor(gone, dtype=torch.long), 0),)
-
-            handles.append(module.register_forward_pre_hook(zero))
-    try:
-        with torch.no_grad():
-            return model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    A zero in the column of a weight is a zero at that consumer's input; a zero in the rows of its
+    producer is one where products have no weight. Only `plan.removed` is asked. The direction of
+    a weight-normalised row has no zero to be set to, its length has.
+    """
+    silent = copy.deepcopy(model)
+    tensors = named_tensors(silent)
+    with torch.no_grad():
+        for name, dims in plan.removed.items():
+            for dim, gone in dims.items():
+                if dim > 0 or not name.endswith(("weight.original1", "weight_v")):
+                    tensors[name].index_fill_(dim, torch.tensor(gone), 0)
+        return silent(*x) if isinstance(x, tuple) else silent(x)
 
 
 @pytest.fixture
-def oracle() -> Callable[[nn.Module, Any, PruningPlan], Any]:
+def oracle() -> Oracle:
     return zeroed_output
