@@ -48,11 +48,25 @@ class Auxiliary(nn.Module):
         return y + self.aux(x) if self.training else y
 
 
-def test_a_branch_that_only_runs_in_training_still_runs() -> None:
+def test_a_branch_that_only_runs_in_training_is_cut_along() -> None:
     plan = plan_channels(Auxiliary(), x, Target(channels=0.5))
-    assert "in train mode" in plan.frozen["first"]
-    assert {g.name: g.kept for g in plan.groups}["second"] == 8
+    assert {g.name: g.kept for g in plan.groups if not g.frozen} == {"first": 8, "second": 8}
+    assert plan.removed["aux.weight"] == {1: plan.removed["first.weight"][0]}
     plan.apply(Auxiliary()).train()(x).sum().backward()
+
+
+class TrainedOnTargets(Auxiliary):
+    """Training takes what the example input does not hold."""
+
+    def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor:
+        if self.training and target is None:
+            raise ValueError("no target")
+        return super().forward(x)
+
+
+def test_a_training_branch_that_cannot_be_tried_keeps_its_size() -> None:
+    plan = plan_channels(TrainedOnTargets(), x, Target(channels=0.5))
+    assert plan.frozen["aux.weight[1]"] == "was not used in the run"
 
 
 class Sliced(nn.Module):

@@ -1,13 +1,58 @@
 """Small tools over modules: paths, modes, and leaving a model as it was found."""
 
+import copy
 import fnmatch
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.errors import CompressError, did_you_mean
+from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
+from torchcompress.core.inputs import tensors_in
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copied(model: M, memo: dict[int, Any] | None = None) -> M:
+    """Returns a deep copy of a model; results that it keeps lose their gradient history.
+
+    Args:
+        model: The model.
+        memo: Objects that stand for others in the copy, by the identity of the others.
+
+    Raises:
+        UnsupportedError: It holds something that cannot be copied, such as a lock.
+    """
+    results = (t for m in model.modules() for _, t in tensors_in(vars(m)) if not t.is_leaf)
+    memo = {**{id(tensor): tensor.detach().clone() for tensor in results}, **(memo or {})}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # A module may hold anything.
+        raise UnsupportedError(
+            f"the model cannot be copied: {error}",
+            where=type(model).__name__,
+            hint="drop what copy.deepcopy refuses, such as a file or a lock",
+        ) from error
+
+
+def shadow(model: M) -> M:
+    """Returns a copy of a model whose parameters share the memory of the original's.
+
+    Its modules, buffers and attributes are its own, so that whatever a run leaves in them does not
+    reach the original. Assigning to `.data` of a parameter gives it memory of its own.
+
+    Raises:
+        UnsupportedError: As in `copied`.
+    """
+    memo: dict[int, Any] = {}
+    with torch.inference_mode(False):
+        for parameter in model.parameters():
+            alias = nn.Parameter(parameter.detach(), parameter.requires_grad)
+            alias.__dict__.update(parameter.__dict__)
+            memo[id(parameter)] = alias
+        return copied(model, memo)
 
 
 def device_of(model: nn.Module) -> torch.device:

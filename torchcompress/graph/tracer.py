@@ -1,24 +1,25 @@
 """Watching one real run of a model and letting labels flow through it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from torchcompress.core.errors import TraceError, UnsupportedError
-from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
-from torchcompress.core.modules import named_tensors, undisturbed
+from torchcompress.core.inputs import Inputs, tensors_in
+from torchcompress.core.modules import named_tensors, shadow
 from torchcompress.graph.couplings import Couplings
+from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask
 from torchcompress.graph.labels import Labels, Vector, varying
 from torchcompress.graph.rules import find_rule
+from torchcompress.graph.running import Conditions, on_the_way, run_model
 from torchcompress.graph.store import LabelStore
 
 
@@ -31,8 +32,12 @@ class Trace:
         tensors: Labels of every parameter and buffer, by name.
         contractions: The convolutions and matrix products, in order.
         unknown: How often each operation without a rule ran.
-        unread: Names of the tensors that no operation read, such as those of a branch that only
-            runs in training.
+        unread: Names of the tensors that no operation read.
+        outputs: Shape of every tensor of the output, by its path.
+        decisions: What the run decided on numbers that no channel of them can change.
+        conditions: Under what the model ran.
+        training: The run of a branch that only training takes, where there is one. It shares
+            `couplings` and `tensors`.
     """
 
     couplings: Couplings
@@ -40,6 +45,10 @@ class Trace:
     contractions: list[Contraction]
     unknown: Counter[str]
     unread: tuple[str, ...] = ()
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    decisions: dict[Key, Decision] = field(default_factory=dict)
+    conditions: Conditions = field(default_factory=Conditions)
+    training: "Trace | None" = None
 
     @property
     def macs(self) -> int:
@@ -70,40 +79,26 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
     for name, tensor in tensors_in(x):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise TraceError("the example input is not finite", where=name or "x")
+    try:
+        return _watched(model, x, gradients=False)
+    except TraceError as error:
+        if "grad" not in str(error.__cause__):
+            raise
+        return _watched(model, x, gradients=True)
+
+
+def _watched(model: nn.Module, x: Inputs, *, gradients: bool) -> Trace:
+    model = shadow(model)
     tracer = _Tracer(model)
-    with undisturbed(model), plain_kernels(), tracer:
-        output = run_model(model, x)
-    unread = tracer.finish(output)
-    return Trace(tracer.couplings, tracer.tensors, tracer.contractions, tracer.unknown, unread)
-
-
-def run_model(model: nn.Module, x: Inputs) -> Any:
-    """Calls a model on a copy of example inputs, which it may change.
-
-    Raises:
-        TraceError: The model fails; the cause is chained.
-    """
-    try:
-        return call(model, map_tensors(Tensor.clone, x))
-    except Exception as error:  # A forward pass may raise anything.
-        shapes = ", ".join(f"{name or 'x'} {tuple(t.shape)}" for name, t in tensors_in(x))
-        raise TraceError(
-            f"the model fails on the example input ({shapes}): {error}",
-            where=type(model).__name__,
-            hint="give example inputs of the shape, dtype and device that the model is called with",
-        ) from error
-
-
-@contextmanager
-def plain_kernels() -> Iterator[None]:
-    """Switches autocast and the fused attention path off for a block."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    seen = tracer.watch(model, x, Conditions(gradients=gradients))
+    unread, training = tracer.unread(), None
+    if unread:
+        try:
+            training = tracer.watch(model, x, Conditions(on_the_way(unread, model), gradients))
+        except TraceError:  # Training takes more than the example input, so nothing is known of it.
+            training = None
+        unread = tracer.unread()
+    return tracer.settled(seen, training, unread)
 
 
 class _Tracer(CountedRun):
@@ -117,6 +112,8 @@ class _Tracer(CountedRun):
         self.unknown: Counter[str] = Counter()
         self._store = LabelStore(self.couplings)
         self._names: dict[int, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._decisions: dict[Key, Decision] = {}
         self._read: set[str] = set()
         self._written: set[int] = set()
         self._operation = ""
@@ -127,6 +124,36 @@ class _Tracer(CountedRun):
             self._store.set(tensor, self.tensors[name])
             self._names[tensor.untyped_storage()._cdata] = name
             self._held.append(tensor)
+
+    def watch(self, model: nn.Module, x: Inputs, conditions: Conditions) -> Trace:
+        """Runs the model once and returns what was seen; `settled` has the last word.
+
+        Raises:
+            TraceError: The model fails, or its output holds no tensor that could be found.
+        """
+        self.index = -1
+        self.contractions, self.unknown = [], Counter()
+        self._counts, self._decisions = Counter(), {}
+        with conditions.hold(model), self:
+            output = run_model(model, x)
+        outputs = dict(tensors_in(output))
+        if not outputs:
+            raise TraceError(
+                f"no tensor is found in the output, a {type(output).__name__}",
+                hint="return tensors in tuples, lists, dicts or dataclasses",
+            )
+        for tensor in outputs.values():
+            for vector in self.labels(tensor).vectors():
+                self.couplings.freeze(vector, "reaches the output")
+        return Trace(
+            self.couplings,
+            self.tensors,
+            self.contractions,
+            self.unknown,
+            outputs={name: tuple(tensor.shape) for name, tensor in outputs.items()},
+            decisions=self._decisions,
+            conditions=conditions,
+        )
 
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -145,7 +172,20 @@ class _Tracer(CountedRun):
             rule(self, args, kwargs, out)
         else:
             self._stop(args, kwargs)
+        if decides(func, args, out):
+            self._decide(args, out)
         return out
+
+    def _decide(self, args: tuple[Any, ...], out: Any) -> None:
+        """Notes a decision."""
+        key = self._operation, self._counts[self._operation]
+        self._counts[self._operation] += 1
+        made = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
+        self._decisions[key] = Decision(
+            tuple(tuple(tensor.shape) for tensor in floating(args)),
+            tree_map(kept, out),
+            tuple(vector for tensor in made for vector in self.labels(tensor).vectors()),
+        )
 
     def _stop(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Freezes what an operation without a rule reads or writes."""
@@ -202,26 +242,34 @@ class _Tracer(CountedRun):
             )
         )
 
-    def finish(self, output: Any) -> tuple[str, ...]:
-        """Freezes what reaches the output or never ran, and settles the grids.
+    def unread(self) -> tuple[str, ...]:
+        """Returns the names of the tensors that no operation has read."""
+        return tuple(name for name in self.tensors if name not in self._read)
 
-        Returns the names of what never ran.
+    def settled(self, seen: Trace, training: Trace | None, unread: tuple[str, ...]) -> Trace:
+        """Freezes what never ran, settles the grids and keeps the decisions that hold for any cut.
 
-        Raises:
-            TraceError: The output holds no tensor that could be found.
+        Args:
+            seen: The run.
+            training: The run of a branch that only training takes.
+            unread: What neither has read.
         """
-        outputs = list(tensors_in(output))
-        if not outputs:
-            raise TraceError(
-                f"no tensor is found in the output, a {type(output).__name__}",
-                hint="return tensors in tuples, lists, dicts or dataclasses",
-            )
-        for _, tensor in outputs:
-            for vector in self.labels(tensor).vectors():
-                self.couplings.freeze(vector, "reaches the output")
-        unread = tuple(name for name in self.tensors if name not in self._read)
         for name in unread:
             for vector in self.tensors[name].vectors():
                 self.couplings.freeze(vector, "was not used in the run")
         self.couplings.resolve()
-        return unread
+        if training is not None:
+            training = replace(training, decisions=self._lasting(training))
+        return replace(seen, unread=unread, decisions=self._lasting(seen), training=training)
+
+    def _lasting(self, seen: Trace) -> dict[Key, Decision]:
+        """Returns the decisions whose results no cut changes in shape."""
+        return {
+            key: decision
+            for key, decision in seen.decisions.items()
+            if all(
+                not label or self.couplings.reason(label)
+                for vector in decision.labels
+                for label in set(vector.tolist())
+            )
+        }

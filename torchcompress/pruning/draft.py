@@ -1,12 +1,12 @@
 """A cut in the making: from units of groups to slices of tensors."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from torch import Tensor, nn
 
-from torchcompress.core.inputs import Inputs
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group
 from torchcompress.graph.macs import RemainingCost
@@ -14,7 +14,7 @@ from torchcompress.graph.tracer import Trace
 from torchcompress.pruning.budget import Removed
 from torchcompress.pruning.mends import Remaining, mended
 from torchcompress.pruning.plan import GroupCut, PruningPlan
-from torchcompress.pruning.proof import Trial, try_cut
+from torchcompress.pruning.proof import Cut, Proof, Trial
 from torchcompress.pruning.surgery import Removal, cut
 
 
@@ -45,12 +45,17 @@ class Draft:
         gone = [g.labels[self.removed[g.name]] for g in self.groups if g.name in self.removed]
         return np.concatenate(gone) if gone else np.zeros(0, np.int64)
 
-    def trial(self, x: Inputs) -> Trial:
+    def misfit(self, proof: Proof) -> str | None:
+        """Returns how the cut model fails to run or gives outputs of other shapes, or None."""
+        return proof.misfit(self._cut())
+
+    def trial(self, proof: Proof) -> Trial:
         """Compares the cut model with the original whose channels are zeroed at every consumer."""
+        return proof.trial(set(self.labels().tolist()), self._cut())
+
+    def _cut(self) -> Cut:
         removal = self.removal()
-        mends = self.mends(removal)
-        labels = set(self.labels().tolist())
-        return try_cut(self.model, x, self.seen, labels, lambda m: cut(m, removal, mends))
+        return partial(cut, removal=removal, mends=self.mends(removal))
 
     def removal(self) -> Removal:
         """Returns the indices that go from each dimension of each tensor."""

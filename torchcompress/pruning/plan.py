@@ -1,12 +1,12 @@
 """The plan of a channel cut: plain data that can be read, stored and applied."""
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from torch import nn
 
 from torchcompress.core.history import record
+from torchcompress.core.modules import copied
 from torchcompress.core.plan import Plan
 from torchcompress.pruning.surgery import Removal, check_fits, check_mends, cut
 
@@ -80,7 +80,7 @@ class PruningPlan(Plan):
         """
         check_fits(model, self.shapes)
         check_mends(model, self.mends)
-        pruned = model if inplace else copy.deepcopy(model)
+        pruned = model if inplace else copied(model)
         cut(pruned, self.removed, self.mends)
         record(pruned, self)
         return pruned

@@ -1,6 +1,5 @@
 """The trial: a pruned model must equal the original with the removed channels zeroed."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,17 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, map_tensors, tensors_in
-from torchcompress.core.modules import undisturbed
-from torchcompress.graph.replay import run_with_channels_zeroed
-from torchcompress.graph.tracer import Trace, plain_kernels, run_model
+from torchcompress.core.modules import shadow
+from torchcompress.graph.course import Course
+from torchcompress.graph.replay import run_on_course, run_with_channels_zeroed
+from torchcompress.graph.tracer import Trace
+from torchcompress.pruning.wake import awakened
 
 TOLERANCE = 1e-4
 """Largest difference allowed, as a fraction of the largest output, in float32."""
+
+Cut = Callable[[nn.Module], object]
+"""Cuts a model in place."""
 
 
 @dataclass(frozen=True)
@@ -33,89 +37,113 @@ class Trial:
     alive: frozenset[int]
 
 
-def try_cut(
-    model: nn.Module,
-    x: Inputs,
-    trace: Trace,
-    removed: set[int],
-    apply: Callable[[nn.Module], object],
-) -> Trial:
-    """Compares a cut copy with the original whose removed channels are zeroed at every consumer.
+@dataclass(frozen=True)
+class _Setting:
+    """A model and the inputs that it runs on in a trial."""
 
-    Twice, in float32: on the example input, and on noise of its shape with the statistics and
-    affine parameters of every batch norm randomised, so that nothing hides behind a zero.
+    model: nn.Module
+    inputs: Any
+    trace: Trace
+
+
+class Proof:
+    """The trials of one model, in float32: what they share is made once.
+
+    Each trial runs on the example input; then on noise of its shape, with nothing of the model
+    left constant or at zero, so that nothing hides; then in train mode where only that takes some
+    branch.
 
     Args:
         model: The original; left as it was.
         x: Example inputs.
-        trace: What the traced run has shown.
-        removed: Representative labels of the channels that go.
-        apply: Cuts a model in place.
-
-    Raises:
-        TraceError: The original takes another path than in the traced run.
+        trace: What its traced run has shown.
     """
-    worst, alive = 0.0, set[int]()
-    original = copy.deepcopy(model).float()
-    for inputs in (_single(x), None):
-        if inputs is None:
-            inputs = _noise(_single(x))
-            _randomise_norms(original)
-        expected, seen = run_with_channels_zeroed(original, inputs, trace, removed)
-        alive |= seen
-        pruned = copy.deepcopy(original)
-        apply(pruned)
-        try:
-            with undisturbed(pruned), plain_kernels():
-                found = run_model(pruned, inputs)
-        except TraceError as error:
-            return Trial(float("nan"), str(error.__cause__), frozenset(alive))
-        difference, failure = compare_outputs(expected, found)
-        if failure is not None:
-            return Trial(difference, failure, frozenset(alive))
-        worst = max(worst, difference)
-    failure = _train_failure(original, _single(x), apply) if trace.unread else None
-    return Trial(worst, failure, frozenset(alive))
 
+    def __init__(self, model: nn.Module, x: Inputs, trace: Trace) -> None:
+        original, inputs = shadow(model).float(), _single(x)
+        awake = awakened(original)
+        self._settings = [
+            _Setting(original, inputs, trace),
+            _Setting(awake, _noise(inputs), trace),
+        ]
+        if trace.training is not None:
+            self._settings.append(_Setting(awake, inputs, trace.training))
 
-def _train_failure(
-    original: nn.Module, x: Inputs, apply: Callable[[nn.Module], object]
-) -> str | None:
-    """Returns how a cut copy fails in train mode where the original does not, or None.
-
-    A branch that only runs in training is not traced, so its layers may meet other sizes.
-    """
-    pruned = copy.deepcopy(original)
-    apply(pruned)
-    try:
-        expected = _run_in_training(original, x)
-    except TraceError:
+    def misfit(self, apply: Cut) -> str | None:
+        """Returns how a cut model fails to run or gives outputs of other shapes, or None."""
+        for setting in self._settings[:1] + self._settings[2:]:
+            try:
+                found, _ = _run_cut(setting, apply)
+            except TraceError as error:
+                return _told(setting, str(error.__cause__))
+            shapes = {name: tuple(tensor.shape) for name, tensor in tensors_in(found)}
+            for name, expected in setting.trace.outputs.items():
+                if shapes.get(name) != expected:
+                    what = f"output {name}".rstrip()
+                    return _told(
+                        setting, f"{what} has the shape {shapes.get(name)}, not {expected}"
+                    )
         return None
-    try:
-        found = _run_in_training(pruned, x)
-    except TraceError as error:
-        return f"in train mode: {error.__cause__}"
-    shapes = [[(n, t.shape) for n, t in tensors_in(output)] for output in (expected, found)]
-    return None if shapes[0] == shapes[1] else "in train mode: the output has another shape"
+
+    def trial(self, removed: set[int], apply: Cut) -> Trial:
+        """Compares a cut copy with the original, channels zeroed at every consumer.
+
+        Args:
+            removed: Representative labels of the channels that go.
+            apply: Makes the cut.
+
+        Raises:
+            TraceError: The original takes another path than in the traced run.
+        """
+        worst, alive = 0.0, set[int]()
+        for setting in self._settings:
+            try:
+                found, basis = _run_cut(setting, apply)
+            except TraceError as error:
+                cause = _told(setting, str(error.__cause__))
+                return Trial(float("nan"), cause, frozenset(alive))
+            course = Course(setting.trace.decisions)
+            output, seen = run_with_channels_zeroed(
+                setting.model, setting.inputs, setting.trace, removed, course
+            )
+            alive |= seen
+            difference, failure = compare_outputs(output, found)
+            if failure is None and course.operands:
+                more, failure = compare_outputs(course.operands, basis, "what is decided by")
+                difference = max(difference, more)
+            if failure is not None:
+                return Trial(difference, _told(setting, failure), frozenset(alive))
+            worst = max(worst, difference)
+        return Trial(worst, None, frozenset(alive))
 
 
-def _run_in_training(model: nn.Module, x: Inputs) -> Any:
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), plain_kernels():
-        return run_model(copy.deepcopy(model).train(), x)
+def _run_cut(setting: _Setting, apply: Cut) -> tuple[Any, dict[str, list[Tensor]]]:
+    pruned, course = shadow(setting.model), Course(setting.trace.decisions)
+    apply(pruned)
+    return run_on_course(pruned, setting.inputs, setting.trace, course), course.operands
 
 
-def compare_outputs(expected: Any, found: Any) -> tuple[float, str | None]:
+def _told(setting: _Setting, failure: str) -> str:
+    return f"in train mode: {failure}" if setting.trace.conditions.training else failure
+
+
+def compare_outputs(expected: Any, found: Any, what: str = "output") -> tuple[float, str | None]:
     """Compares the outputs of two models, of any nested structure.
+
+    Args:
+        expected: Of the one.
+        found: Of the other.
+        what: What they are called.
 
     Returns:
         The largest difference over the largest expected value, and what is wrong or None.
     """
     a, b = dict(tensors_in(expected)), dict(tensors_in(found))
     if a.keys() != b.keys():
-        return float("nan"), f"the output holds {sorted(b)}, not {sorted(a)}"
+        return float("nan"), f"the {what} holds {sorted(b)}, not {sorted(a)}"
     worst = 0.0
     for name, left in a.items():
-        right, where = b[name], f"output {name}".rstrip()
+        right, where = b[name], f"{what} {name}".rstrip()
         if left.shape != right.shape:
             shapes = f"{tuple(right.shape)}, not {tuple(left.shape)}"
             return float("nan"), f"{where} has the shape {shapes}"
@@ -148,19 +176,3 @@ def _noise(x: Inputs) -> Any:
         return torch.randn(tensor.shape, generator=generator).to(tensor.device)
 
     return map_tensors(noise, x)
-
-
-def _randomise_norms(model: nn.Module) -> None:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                for tensor, low, high in (
-                    (module.weight, 0.5, 1.5),
-                    (module.bias, -0.5, 0.5),
-                    (module.running_mean, -0.5, 0.5),
-                    (module.running_var, 0.5, 1.5),
-                ):
-                    if tensor is not None:
-                        value = torch.rand(tensor.shape, generator=generator)
-                        tensor.copy_(low + (high - low) * value)

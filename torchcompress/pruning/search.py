@@ -8,10 +8,13 @@ from torchcompress.core.inputs import Inputs
 from torchcompress.graph.groups import Group
 from torchcompress.pruning.budget import Removed
 from torchcompress.pruning.draft import Draft
-from torchcompress.pruning.proof import Trial
+from torchcompress.pruning.proof import Proof, Trial
 
 Choose = Callable[[list[Group]], Removed]
 """Returns the units that go of the groups that may lose some."""
+
+Failure = Callable[[list[str]], str | None]
+"""Returns how the cut of some groups, by name, fails, or None."""
 
 
 def find_cut(draft: Draft, choose: Choose, x: Inputs | None) -> tuple[Draft, Trial | None]:
@@ -25,6 +28,7 @@ def find_cut(draft: Draft, choose: Choose, x: Inputs | None) -> tuple[Draft, Tri
     Raises:
         UnsupportedError: Nothing in the model can be pruned.
     """
+    proof = None if x is None else Proof(draft.model, x, draft.seen)
     while True:
         free = [group for group in draft.groups if group.frozen is None]
         if not free:
@@ -35,26 +39,81 @@ def find_cut(draft: Draft, choose: Choose, x: Inputs | None) -> tuple[Draft, Tri
                 hint="a model needs two layers in a row whose channels no output or input fixes",
             )
         draft = replace(draft, removed=choose(free))
-        if x is None:
+        if proof is None:
             return draft, None
-        trial = draft.trial(x)
+        trial = draft.trial(proof)
         if trial.failure is None:
             return draft, trial
-        draft = replace(draft, groups=_freeze_culprit(draft, x, trial))
+        failures = _failures(draft, proof, trial.failure)
+        draft = replace(draft, groups=[_frozen(group, failures) for group in draft.groups])
 
 
-def _freeze_culprit(draft: Draft, x: Inputs, trial: Trial) -> list[Group]:
-    """Finds by bisection a group whose cut alone makes the trial fail, and freezes it."""
-    names = list(draft.removed)
-    low, high = 0, len(names)
-    failure = trial.failure
+def _failures(draft: Draft, proof: Proof, failure: str) -> dict[str, str]:
+    """Returns the groups at fault for a failed trial, each with the reason.
+
+    Most models that fail do not even run, which is quicker to try than to compare.
+    """
+    misfit = draft.misfit(proof)
+    if misfit is not None:
+        return find_culprits(_ordered(draft), misfit, lambda part: draft.only(part).misfit(proof))
+    return find_culprits(
+        _ordered(draft), failure, lambda part: draft.only(part).trial(proof).failure
+    )
+
+
+def find_culprits(names: list[str], failure: str, fails: Failure) -> dict[str, str]:
+    """Returns the groups whose cut alone fails; at least one, with the reason.
+
+    Halves that fail are halved again. Where halves only fail together, the last group of the
+    shortest start that fails is at fault.
+
+    Args:
+        names: The groups, whose cut fails as a whole.
+        failure: How.
+        fails: How the cut of some of them fails.
+    """
+    if len(names) == 1:
+        return {names[0]: failure}
+    middle = len(names) // 2
+    found: dict[str, str] = {}
+    for part in (names[:middle], names[middle:]):
+        reason = fails(part)
+        if reason is not None:
+            found |= find_culprits(part, reason, fails)
+    return found or _last_straw(names, failure, fails)
+
+
+def _last_straw(names: list[str], failure: str, fails: Failure) -> dict[str, str]:
+    low, high = len(names) // 2, len(names)
     while high - low > 1:
         middle = (low + high) // 2
-        part = draft.only(names[:middle]).trial(x)
-        if part.failure is None:
+        reason = fails(names[:middle])
+        if reason is None:
             low = middle
         else:
-            high, failure = middle, part.failure
-    reason = f"fails its trial, so the model relies on its size: {failure}"
-    culprit = names[high - 1]
-    return [replace(g, frozen=reason) if g.name == culprit else g for g in draft.groups]
+            high, failure = middle, reason
+    return {names[high - 1]: f"together with others, {failure}"}
+
+
+def _ordered(draft: Draft) -> list[str]:
+    """Returns the groups that lose units, those of like members side by side.
+
+    Like groups fail alike, and neighbours are found together.
+    """
+    kinds = {group.name: _kind(draft, group) for group in draft.groups}
+    return sorted(draft.removed, key=lambda name: kinds[name])
+
+
+def _kind(draft: Draft, group: Group) -> list[tuple[str, str, int]]:
+    members = (name.rpartition(".") + (dim,) for name, dim in group.members)
+    return [
+        (type(draft.model.get_submodule(path)).__name__, attribute, dim)
+        for path, _, attribute, dim in members
+    ]
+
+
+def _frozen(group: Group, failures: dict[str, str]) -> Group:
+    if group.name not in failures:
+        return group
+    reason = f"fails its trial, so the model relies on its size: {failures[group.name]}"
+    return replace(group, frozen=reason)

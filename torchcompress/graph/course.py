@@ -1,0 +1,102 @@
+"""The decisions that a run takes, so that another run can take the same."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from torchcompress.graph.labels import Vector
+
+Key = tuple[str, int]
+"""Name of an operation, and how many like it had decided something before."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision of a run.
+
+    Attributes:
+        shapes: Shapes of the floating-point tensors that it was made on.
+        result: What the operation returned.
+        labels: Labels of the result's dimensions.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    result: Any
+    labels: tuple[Vector, ...]
+
+
+def decides(func: torch._ops.OpOverload, args: Any, out: Any) -> bool:
+    """Whether an operation makes integers, truths or Python numbers of floating-point numbers.
+
+    Such as top-k, sorting, non-maximum suppression, comparisons and `item()`.
+
+    Args:
+        func: The operation.
+        args: Its arguments.
+        out: Its result.
+    """
+    made = [value for value in tree_leaves(out) if value is not None and not _continuous(value)]
+    return bool(made) and not func._schema.is_mutable and bool(floating(args))
+
+
+def _continuous(value: Any) -> bool:
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def floating(args: Any) -> list[Tensor]:
+    """Returns the floating-point tensors among an operation's arguments."""
+    tensors = (value for value in tree_leaves(args) if isinstance(value, Tensor))
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+class Course:
+    """Takes the decisions of a traced run again in another run of the same model.
+
+    Boxes, ranks and branches that hang on the last bit of a number would part two runs that agree
+    to rounding. What each decision was made on is kept instead, to be compared.
+
+    Args:
+        decisions: What the traced run decided.
+    """
+
+    def __init__(self, decisions: Mapping[Key, Decision]) -> None:
+        self._decisions = decisions
+        self._counts: Counter[str] = Counter()
+        self.operands: dict[str, list[Tensor]] = {}
+
+    def taken(self, func: torch._ops.OpOverload, args: Any, out: Any) -> Any:
+        """Returns an operation's result, with what the traced run decided in its place.
+
+        An operation that meets other shapes than in the traced run decides for itself.
+
+        Args:
+            func: The operation.
+            args: Its arguments.
+            out: Its own result.
+        """
+        if not self._decisions or not decides(func, args, out):
+            return out
+        name = str(func.overloadpacket)
+        key = name, self._counts[name]
+        self._counts[name] += 1
+        if key not in self._decisions:
+            return out
+        decision, operands = self._decisions[key], floating(args)
+        self.operands[f"{name} number {key[1] + 1}"] = [tensor.clone() for tensor in operands]
+        if tuple(tuple(tensor.shape) for tensor in operands) != decision.shapes:
+            return out
+        return tree_map(_instead, out, decision.result)
+
+
+def _instead(own: Any, decided: Any) -> Any:
+    return own if _continuous(own) else kept(decided)
+
+
+def kept(value: Any) -> Any:
+    """Returns a result that nothing else changes."""
+    return value.clone() if isinstance(value, Tensor) else value

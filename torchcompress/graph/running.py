@@ -1,0 +1,82 @@
+"""Calling a model so that every run takes the path of the traced one."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchcompress.core.errors import TraceError
+from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
+from torchcompress.core.modules import undisturbed
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what a model runs; by default in eval mode and without gradients.
+
+    Attributes:
+        training: Paths of the modules that run in train mode, for a branch that only training
+            takes.
+        gradients: Gradients are recorded, for a forward pass that differentiates.
+    """
+
+    training: tuple[str, ...] = ()
+    gradients: bool = False
+
+    @contextmanager
+    def hold(self, model: nn.Module) -> Iterator[None]:
+        """Keeps a model in these conditions for a block, then restores it."""
+        with undisturbed(model), torch.set_grad_enabled(self.gradients), plain_kernels():
+            for path in self.training:
+                model.get_submodule(path).training = True
+            yield
+
+
+def on_the_way(names: Iterable[str], model: nn.Module) -> tuple[str, ...]:
+    """Returns the modules that hold some tensors or contain one that does, outermost first.
+
+    Norms are left out: in train mode they would take statistics from the example input.
+
+    Args:
+        names: Names of parameters and buffers.
+        model: The model that has them.
+    """
+    paths = dict.fromkeys(
+        ".".join(parts[:depth])
+        for parts in (name.split(".")[:-1] for name in names)
+        for depth in range(len(parts) + 1)
+    )
+    norm = nn.modules.batchnorm._NormBase
+    return tuple(path for path in paths if not isinstance(model.get_submodule(path), norm))
+
+
+def run_model(model: nn.Module, x: Inputs) -> Any:
+    """Calls a model on a copy of example inputs, which it may change.
+
+    Raises:
+        TraceError: The model fails; the cause is chained.
+    """
+    try:
+        return call(model, map_tensors(Tensor.clone, x))
+    except Exception as error:  # A forward pass may raise anything.
+        shapes = ", ".join(f"{name or 'x'} {tuple(t.shape)}" for name, t in tensors_in(x))
+        raise TraceError(
+            f"the model fails on the example input ({shapes}): {error}",
+            where=type(model).__name__,
+            hint="give example inputs of the shape, dtype and device that the model is called with",
+        ) from error
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Switches autocast and the fused attention path off for a block."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
