@@ -50,7 +50,7 @@ def shadow(model: M) -> M:
     with torch.inference_mode(False):
         for parameter in model.parameters():
             alias = nn.Parameter(parameter.detach(), parameter.requires_grad)
-            alias.__dict__.update(parameter.__dict__)
+            vars(alias).update(vars(parameter))
             memo[id(parameter)] = alias
         return copied(model, memo)
 

@@ -105,7 +105,7 @@ def _ordered(draft: Draft) -> list[str]:
 
 
 def _kind(draft: Draft, group: Group) -> list[tuple[str, str, int]]:
-    members = (name.rpartition(".") + (dim,) for name, dim in group.members)
+    members = ((*name.rpartition("."), dim) for name, dim in group.members)
     return [
         (type(draft.model.get_submodule(path)).__name__, attribute, dim)
         for path, _, attribute, dim in members
