@@ -1,5 +1,6 @@
 """Which labels stand or fall together, and which must stay."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,16 @@ class Grid:
 
 
 class Couplings:
-    """A union-find over labels that also knows why some of them are frozen."""
+    """A union-find over labels that also knows why some of them are frozen.
+
+    Attributes:
+        operation: Name of the operation whose rule is being applied.
+        coupled: For each operation the labels that it tied to others.
+    """
 
     def __init__(self) -> None:
+        self.operation = ""
+        self.coupled: dict[str, list[Vector]] = defaultdict(list)
         self._parent: list[int] = [0]
         self._reasons: dict[int, str] = {}
         self._ignored: set[int] = set()
@@ -93,6 +101,7 @@ class Couplings:
         if a is None or b is None:
             self.freeze(a if b is None else b, reason)
             return
+        self.coupled[self.operation] += (a, b)
         for left, right in set(zip(a.tolist(), b.tolist(), strict=True)):
             if left and right:
                 self._union(left, right)
@@ -181,7 +190,9 @@ class Couplings:
 
     def resolve(self) -> None:
         """Settles what is still open once the run is over: grids, then balances."""
+        self.operation = "reshape"
         self._resolve_grids()
+        self.operation = "split"
         for parts in self._balances:
             self._resolve_balance(parts)
 
@@ -246,4 +257,5 @@ class Couplings:
                 leftover += together
             for other in together[1:]:
                 self._union(root, other)
+                self.coupled[self.operation] += parts
         self.freeze(np.array(leftover, np.int64), "has no partner in an equal part of a split")

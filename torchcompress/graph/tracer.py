@@ -161,6 +161,7 @@ class _Tracer(CountedRun):
         """Runs one operation and applies its rule."""
         out = func(*args, **kwargs)
         self._operation = str(func.overloadpacket)
+        self.couplings.operation = self._operation.removeprefix("aten.").removesuffix("_")
         self._written = {
             id(value)
             for position, argument in enumerate(func._schema.arguments)

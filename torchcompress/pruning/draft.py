@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group
+from torchcompress.graph.links import coupling_operations
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.tracer import Trace
 from torchcompress.pruning.budget import Removed
+from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.mends import Remaining, mended
-from torchcompress.pruning.plan import GroupCut, PruningPlan
+from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.proof import Cut, Proof, Trial
 from torchcompress.pruning.surgery import Removal, cut
 
@@ -106,18 +108,11 @@ class Draft:
         """Returns the cut as plain data."""
         nothing, gone = np.zeros(0, np.int64), self.labels()
         removal = self.removal()
-        cuts = []
-        for group in self.groups:
-            kept = group.units - len(self.removed.get(group.name, ()))
-            cuts.append(
-                GroupCut(
-                    group.name,
-                    tuple(group.layers),
-                    group.units * group.width,
-                    kept * group.width,
-                    group.frozen,
-                )
-            )
+        coupled = coupling_operations(self.seen, self.groups)
+        cuts = [
+            GroupCut.of(group, group.units - len(self.removed.get(group.name, ())), operations)
+            for group, operations in zip(self.groups, coupled, strict=True)
+        ]
         every = [g.labels for g in self.groups if g.frozen is None]
         whole = cost.params(nothing)
         alive = trial.alive if trial else frozenset[int]()

@@ -8,26 +8,9 @@ from torch import nn
 from torchcompress.core.history import record
 from torchcompress.core.modules import copied
 from torchcompress.core.plan import Plan
+from torchcompress.pruning.explain import Explanation, explain
+from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.surgery import Removal, check_fits, check_mends, cut
-
-
-@dataclass(frozen=True)
-class GroupCut:
-    """What a plan does to one coupled group.
-
-    Attributes:
-        name: Path of the first layer that makes the channels.
-        layers: Paths of all modules that hold a slice of them.
-        channels: Channels of the first layer before.
-        kept: Channels of the first layer after.
-        frozen: Why none may go, or None.
-    """
-
-    name: str
-    layers: tuple[str, ...]
-    channels: int
-    kept: int
-    frozen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +51,20 @@ class PruningPlan(Plan):
         """The groups that must stay, each with the reason."""
         return {group.name: group.frozen for group in self.groups if group.frozen}
 
+    def explain(self, name: str) -> Explanation:
+        """Says which tensors share channels, through which operations, and why they stay or go.
+
+        Args:
+            name: A layer such as `layer1.0.conv1`, a parameter or buffer, or a group.
+
+        Returns:
+            What prints as text; its `groups` hold the same as data.
+
+        Raises:
+            CompressError: Nothing has this name; the nearest names are given.
+        """
+        return explain(name, self.groups, self.inexact)
+
     def apply(self, model: nn.Module, *, inplace: bool = False) -> nn.Module:
         """Returns the smaller model; nothing is traced.
 
@@ -89,16 +86,7 @@ class PruningPlan(Plan):
         """Returns the plan as JSON values."""
         return {
             "target": self.target,
-            "groups": [
-                {
-                    "name": group.name,
-                    "layers": list(group.layers),
-                    "channels": group.channels,
-                    "kept": group.kept,
-                    "frozen": group.frozen,
-                }
-                for group in self.groups
-            ],
+            "groups": [group.to_json() for group in self.groups],
             "removed": {
                 name: {str(dim): indices for dim, indices in dims.items()}
                 for name, dims in self.removed.items()
@@ -116,12 +104,9 @@ class PruningPlan(Plan):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Returns the plan that `to_json` described."""
-        groups = (
-            GroupCut(**{**group, "layers": tuple(group["layers"])}) for group in data["groups"]
-        )
         return cls(
             target=data["target"],
-            groups=tuple(groups),
+            groups=tuple(map(GroupCut.from_json, data["groups"])),
             removed={
                 name: {int(dim): indices for dim, indices in dims.items()}
                 for name, dims in data["removed"].items()
