@@ -27,6 +27,16 @@ def test_a_label_that_meets_none_is_frozen() -> None:
     assert [couplings.reason(int(label)) for label in b] == ["meets padding", None]
 
 
+def test_what_is_inexact_is_carried_along_with_its_first_reason() -> None:
+    couplings = Couplings()
+    a, b = couplings.new(2), couplings.new(2)
+    couplings.mark_inexact(b[:1], "normalised")
+    couplings.mark_inexact(b, "averaged")
+    couplings.couple(a, b, "unused")
+    assert [couplings.inexact(int(label)) for label in a] == ["normalised", "averaged"]
+    assert couplings.reason(int(a[0])) is None
+
+
 def test_a_split_that_repeats_each_label_needs_no_grid() -> None:
     couplings = Couplings()
     channels = couplings.new(4)

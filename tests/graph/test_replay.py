@@ -31,6 +31,25 @@ def test_a_channel_that_is_always_zero_is_not_alive() -> None:
     assert int(group.labels[2]) not in alive
 
 
+def test_what_reads_a_dimension_as_a_whole_runs_without_what_is_gone() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 5))
+    nn.init.uniform_(model.get_parameter("1.weight"))
+    x = torch.randn(3, 6)
+    seen = trace(model, x)
+    group = next(g for g in channel_groups(seen) if g.name == "0")
+    assert group.inexact == "is read whole by aten.native_layer_norm"
+    found, alive = run_with_channels_zeroed(model, x, seen, set(group.labels[[1, 4]].tolist()))
+    assert alive == set(group.labels[[1, 4]].tolist())
+    kept = [0, 2, 3, 5, 6, 7]
+    with torch.no_grad():
+        hidden = model[0](x)[:, kept]
+        normed = (hidden - hidden.mean(1, keepdim=True)) / hidden.std(1, correction=0, keepdim=True)
+        hidden = nn.functional.gelu(normed * model.get_parameter("1.weight")[kept])
+        expected = hidden @ model.get_parameter("3.weight")[:, kept].T
+        assert torch.allclose(found, expected + model.get_parameter("3.bias"), atol=1e-4)
+
+
 class Wavering(nn.Module):
     def __init__(self) -> None:
         super().__init__()

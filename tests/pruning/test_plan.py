@@ -71,6 +71,20 @@ def test_the_table_shows_every_group_the_totals_and_the_trial(plan: PruningPlan)
     assert "equals the original with the removed channels zeroed" in table
 
 
+def test_an_inexact_group_is_named_and_its_norm_mended() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 5))
+    plan = plan_channels(model, torch.randn(3, 6), Target(channels=0.5))
+    assert plan.inexact == {"0": "is read whole by aten.native_layer_norm"}
+    assert plan.mends["1"] == {"normalized_shape": [8]}
+    assert "inexact: is read whole by aten.native_layer_norm" in str(plan)
+    assert "or left out where a group is inexact" in str(plan)
+    again = plan_from_json(json.loads(json.dumps(plan_to_json(plan))))
+    assert again == plan
+    norm = dict(again.apply(model).named_modules())["1"]
+    assert isinstance(norm, nn.LayerNorm)
+    assert norm.normalized_shape == (8,)
+
+
 def test_another_architecture_is_refused_by_its_first_mismatch(plan: PruningPlan) -> None:
     with pytest.raises(CompressError, match=r"0\.weight: .*\(16, 3, 3, 3\).*\(32, 3, 3, 3\)"):
         plan.apply(net(32))
@@ -81,7 +95,8 @@ def test_another_architecture_is_refused_by_its_first_mismatch(plan: PruningPlan
 @pytest.mark.parametrize(
     "mends",
     [{"": {"eval": 1}}, {"0": {"padding_mode": "circular"}}, {"1": {"eps": 5.0}},
-     {"3": {"groups": 0}}, {"0": {"out_channels": 99}}, {"9": {"groups": 1}}],
+     {"3": {"groups": 0}}, {"0": {"out_channels": 99}}, {"9": {"groups": 1}},
+     {"0": {"kernel_size": [3, 5]}}, {"0": {"kernel_size": 3}}],
     ids=str,
 )  # fmt: skip
 def test_a_plan_sets_nothing_but_smaller_sizes(plan: PruningPlan, mends: dict[str, Any]) -> None:

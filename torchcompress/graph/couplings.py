@@ -41,6 +41,7 @@ class Couplings:
         self.coupled: dict[str, list[Vector]] = defaultdict(list)
         self._parent: list[int] = [0]
         self._reasons: dict[int, str] = {}
+        self._inexact: dict[int, str] = {}
         self._ignored: set[int] = set()
         self._grids: list[Grid] = []
         self._known: dict[tuple[object, ...], Grid] = {}
@@ -70,6 +71,10 @@ class Couplings:
         """Returns why a label is frozen, or None where it may be removed."""
         return self._reasons.get(self.find(label))
 
+    def inexact(self, label: int) -> str | None:
+        """Returns why removing a label differs from zeroing it, or None where it does not."""
+        return self._inexact.get(self.find(label))
+
     def ignored(self, label: int) -> bool:
         """Whether a label belongs to a dimension that is not made of channels."""
         return label in self._ignored
@@ -85,6 +90,12 @@ class Couplings:
         if vector is not None:
             for label in set(vector.tolist()) - {0}:
                 self._reasons.setdefault(self.find(label), reason)
+
+    def mark_inexact(self, vector: Vector | None, reason: str) -> None:
+        """Marks labels whose removal differs from zeroing them; the first reason is kept."""
+        if vector is not None:
+            for label in set(vector.tolist()) - {0}:
+                self._inexact.setdefault(self.find(label), reason)
 
     def couple(self, a: Vector | None, b: Vector | None, reason: str) -> None:
         """Ties two dimensions index by index.
@@ -114,8 +125,9 @@ class Couplings:
             return
         root, child = min(a, b), max(a, b)
         self._parent[child] = root
-        if child in self._reasons:
-            self._reasons.setdefault(root, self._reasons.pop(child))
+        for marks in (self._reasons, self._inexact):
+            if child in marks:
+                marks.setdefault(root, marks.pop(child))
 
     def split(
         self, vector: Vector | None, shape: Sequence[int], *, counted: bool = False

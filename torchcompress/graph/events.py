@@ -1,21 +1,24 @@
-"""What a traced run records of the operations that cost arithmetic."""
+"""What a traced run records of the operations that read a labelled dimension as a whole."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torchcompress.graph.labels import Vector
 
 
 @dataclass(frozen=True)
 class Mask:
-    """An operand of a contraction whose labelled dimension is summed over.
+    """A labelled dimension of an operand or a result.
 
     Attributes:
-        argument: Position of the operand among the operation's arguments.
-        dim: The dimension summed over.
+        argument: Position of the operand among the operation's arguments, or its name where it is
+            passed by keyword; of a result its position among the results.
+        dim: The dimension.
         labels: Its labels.
     """
 
-    argument: int
+    argument: int | str
     dim: int
     labels: Vector
 
@@ -58,3 +61,34 @@ class Contraction:
     def layer(self) -> str | None:
         """Path of the module that owns the weight; empty for the model itself."""
         return None if self.weight is None else self.weight.rpartition(".")[0]
+
+
+Resize = Callable[[tuple[Any, ...], Callable[[Vector], int]], tuple[Any, ...]]
+"""Returns an operation's positional arguments with the sizes that smaller operands have.
+
+Called with the arguments, whose tensors are smaller already, and with a function that says how
+many of some labels remain.
+"""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An operation that reads a labelled dimension as a whole: a norm, a softmax, a reduction.
+
+    Without some of the indices it gives another result than with zeros in their place. The
+    reference of a proof therefore gathers the indices that are kept from each operand, runs the
+    operation on the smaller operands, and scatters its results back into zeros.
+
+    Attributes:
+        index: How many operations the run had dispatched before.
+        op: Name of the ATen operation.
+        reads: Where kept indices are gathered.
+        writes: Where they are scattered to; empty where the dimension is reduced away.
+        resize: Adapts the arguments that repeat a size.
+    """
+
+    index: int
+    op: str
+    reads: tuple[Mask, ...]
+    writes: tuple[Mask, ...]
+    resize: Resize | None = None

@@ -30,6 +30,7 @@ class Group:
         producers: Paths of the layers that make these channels.
         width: Channels that one unit takes from the first of them.
         frozen: Why no unit may be removed, or None.
+        inexact: Why removing a unit differs from zeroing it, or None.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Group:
     producers: tuple[str, ...]
     width: int
     frozen: str | None
+    inexact: str | None = None
 
     @property
     def units(self) -> int:
@@ -89,6 +91,7 @@ def channel_groups(trace: Trace) -> list[Group]:
                 tuple(producers),
                 next(iter(producers.values()), members[first].shape[1]),
                 frozen,
+                next(filter(None, map(couplings.inexact, roots)), None),
             )
         )
     return groups

@@ -11,7 +11,8 @@ from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs
 from torchcompress.graph.course import Course
 from torchcompress.graph.dispatch import CountedRun
-from torchcompress.graph.events import Contraction, Mask
+from torchcompress.graph.events import Contraction, Mask, Selection
+from torchcompress.graph.labels import Vector
 from torchcompress.graph.running import run_model
 from torchcompress.graph.tracer import Trace
 
@@ -20,6 +21,8 @@ def run_with_channels_zeroed(
     model: nn.Module, x: Inputs, trace: Trace, removed: set[int], course: Course | None = None
 ) -> tuple[Any, set[int]]:
     """Runs a model and zeroes removed channels wherever a contraction reads them.
+
+    An operation that reads a dimension as a whole runs without them; see `Selection`.
 
     Args:
         model: A model that takes the path which was traced.
@@ -48,34 +51,59 @@ class _Replay(CountedRun):
         self.alive: set[int] = set()
         self._removed = np.fromiter(removed, np.int64, len(removed))
         self._roots = trace.couplings.roots
-        self._at: dict[int, Contraction] = {c.index: c for c in trace.contractions}
+        self._at: dict[int, Contraction | Selection] = {
+            event.index: event for event in (*trace.contractions, *trace.selections)
+        }
 
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Runs one operation on operands whose removed channels are zeroed."""
-        expected = self._at.pop(self.index, None)
-        if expected is not None:
-            if expected.op != str(func.overloadpacket):
-                self._stray(f"operation {self.index} is {func.overloadpacket}, not {expected.op}")
-            operands = list(args)
-            for mask in expected.masks:
-                operands[mask.argument] = self._zeroed(operands[mask.argument], mask)
-            args = tuple(operands)
-        return self._course.taken(func, args, func(*args, **kwargs))
+        """Runs one operation on operands whose removed channels are zeroed or left out."""
+        event = self._at.pop(self.index, None)
+        if event is None:
+            return self._course.taken(func, args, func(*args, **kwargs))
+        if event.op != str(func.overloadpacket):
+            self._stray(f"operation {self.index} is {func.overloadpacket}, not {event.op}")
+        operands: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        chosen = isinstance(event, Selection)
+        for mask in event.reads if chosen else event.masks:
+            operands[mask.argument] = self._operand(operands[mask.argument], mask, chosen)
+        args = tuple(operands[position] for position in range(len(args)))
+        if chosen and event.resize is not None:
+            args = event.resize(args, lambda labels: int((~self._gone(labels)).sum()))
+        kwargs = {name: operands[name] for name in kwargs}
+        result = self._course.taken(func, args, func(*args, **kwargs))
+        return self._scattered(result, event) if chosen else result
 
-    def _zeroed(self, tensor: Tensor, mask: Mask) -> Tensor:
-        roots = self._roots(mask.labels)
-        gone = np.isin(roots, self._removed)
+    def _gone(self, labels: Vector) -> np.ndarray:
+        return np.isin(self._roots(labels), self._removed)
+
+    def _operand(self, tensor: Tensor, mask: Mask, chosen: bool) -> Tensor:
+        """Returns an operand whose removed channels are zeroed, or left out where `chosen`."""
+        gone = self._gone(mask.labels)
         if len(gone) != tensor.shape[mask.dim]:
             self._stray(f"operation {self.index} has another shape")
         if not gone.any():
             return tensor
         where = torch.from_numpy(np.flatnonzero(gone)).to(tensor.device)
-        taken = tensor.index_select(mask.dim, where).transpose(0, mask.dim).flatten(1)
-        nonzero = taken.ne(0).any(1).cpu().numpy()
-        self.alive.update(roots[gone][nonzero].tolist())
+        taken = tensor.index_select(mask.dim, where).movedim(mask.dim, 0)
+        nonzero = taken.reshape(len(where), -1).ne(0).any(1).cpu().numpy()
+        self.alive.update(self._roots(mask.labels)[gone][nonzero].tolist())
+        if chosen:
+            return _taken(tensor, mask.dim, np.flatnonzero(~gone))
         return tensor.index_fill(mask.dim, where, 0)
+
+    def _scattered(self, result: Any, event: Selection) -> Any:
+        """Returns the results at their original sizes, with zeros for what is gone."""
+        results = list(result) if isinstance(result, tuple) else [result]
+        for mask in event.writes:
+            gone, position = self._gone(mask.labels), int(mask.argument)
+            if gone.any():
+                rank = np.maximum(np.cumsum(~gone) - 1, 0)
+                full = _taken(results[position], mask.dim, rank)
+                zeros = torch.from_numpy(np.flatnonzero(gone)).to(full.device)
+                results[position] = full.index_fill_(mask.dim, zeros, 0)
+        return tuple(results) if isinstance(result, tuple) else results[0]
 
     def check_complete(self) -> None:
         """Raises where a traced contraction did not run again."""
@@ -87,6 +115,14 @@ class _Replay(CountedRun):
             f"the model takes another path than in the traced run: {what}",
             hint="make the forward pass deterministic in eval mode",
         )
+
+
+def _taken(tensor: Tensor, dim: int, indices: np.ndarray) -> Tensor:
+    """Returns some indices of a dimension in the tensor's own memory format."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    back = [order.index(d) for d in range(tensor.dim())]
+    where = torch.from_numpy(indices).to(tensor.device)
+    return tensor.permute(order).index_select(back[dim], where).permute(back)
 
 
 def run_on_course(model: nn.Module, x: Inputs, trace: Trace, course: Course) -> Any:

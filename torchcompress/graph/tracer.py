@@ -16,7 +16,7 @@ from torchcompress.core.modules import named_tensors, shadow
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
-from torchcompress.graph.events import Contraction, Mask
+from torchcompress.graph.events import Contraction, Mask, Resize, Selection
 from torchcompress.graph.labels import Labels, Vector, varying
 from torchcompress.graph.rules import find_rule
 from torchcompress.graph.running import Conditions, on_the_way, run_model
@@ -31,6 +31,7 @@ class Trace:
         couplings: Which labels go together and which are frozen.
         tensors: Labels of every parameter and buffer, by name.
         contractions: The convolutions and matrix products, in order.
+        selections: The operations that read a labelled dimension as a whole, in order.
         unknown: How often each operation without a rule ran.
         unread: Names of the tensors that no operation read.
         outputs: Shape of every tensor of the output, by its path.
@@ -43,6 +44,7 @@ class Trace:
     couplings: Couplings
     tensors: dict[str, Labels]
     contractions: list[Contraction]
+    selections: list[Selection]
     unknown: Counter[str]
     unread: tuple[str, ...] = ()
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class _Tracer(CountedRun):
         self.couplings = Couplings()
         self.tensors: dict[str, Labels] = {}
         self.contractions: list[Contraction] = []
+        self.selections: list[Selection] = []
         self.unknown: Counter[str] = Counter()
         self._store = LabelStore(self.couplings)
         self._names: dict[int, str] = {}
@@ -132,7 +135,7 @@ class _Tracer(CountedRun):
             TraceError: The model fails, or its output holds no tensor that could be found.
         """
         self.index = -1
-        self.contractions, self.unknown = [], Counter()
+        self.contractions, self.selections, self.unknown = [], [], Counter()
         self._counts, self._decisions = Counter(), {}
         with conditions.hold(model), self:
             output = run_model(model, x)
@@ -149,6 +152,7 @@ class _Tracer(CountedRun):
             self.couplings,
             self.tensors,
             self.contractions,
+            self.selections,
             self.unknown,
             outputs={name: tuple(tensor.shape) for name, tensor in outputs.items()},
             decisions=self._decisions,
@@ -242,6 +246,25 @@ class _Tracer(CountedRun):
                 groups,
             )
         )
+
+    def selection(
+        self,
+        reads: Sequence[Mask],
+        writes: Sequence[Mask],
+        resize: Resize | None = None,
+        *,
+        exact: bool = False,
+    ) -> None:
+        """Records that the operation reads labelled dimensions as a whole; see `Selection`."""
+        for mask in reads:
+            if self._written:
+                self.couplings.freeze(mask.labels, f"meets {self._operation} in place or `out=`")
+            elif not exact:
+                self.couplings.mark_inexact(mask.labels, f"is read whole by {self._operation}")
+        if reads and not self._written:
+            self.selections.append(
+                Selection(self.index, self._operation, tuple(reads), tuple(writes), resize)
+            )
 
     def unread(self) -> tuple[str, ...]:
         """Returns the names of the tensors that no operation has read."""

@@ -131,6 +131,9 @@ class Draft:
             macs=(cost.macs(nothing), cost.macs(gone)),
             params=(whole, cost.params(gone)),
             frozen_share=cost.params(np.concatenate(every) if every else nothing) / whole,
+            inexact={
+                g.name: g.inexact for g in self.groups if g.inexact and g.name in self.removed
+            },
             untested=tuple(untested),
             difference=trial.difference if trial else None,
         )

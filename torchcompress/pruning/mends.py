@@ -47,8 +47,13 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     for kind in type(module).__mro__:
         if kind in _MENDS:
             new = _MENDS[kind](module, remaining)
-            return {name: value for name, value in new.items() if getattr(module, name) != value}
+            return {name: value for name, value in new.items() if _plain(module, name) != value}
     return {}
+
+
+def _plain(module: nn.Module, attribute: str) -> Any:
+    value = getattr(module, attribute)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @mend(nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -74,6 +79,11 @@ def _linear(module: nn.Linear, remaining: Remaining) -> dict[str, Any]:
 @mend(nn.modules.batchnorm._NormBase)
 def _norm(module: nn.BatchNorm2d, remaining: Remaining) -> dict[str, Any]:
     return {"num_features": next(s[0] for s in remaining.shapes.values() if s)}
+
+
+@mend(nn.LayerNorm, nn.RMSNorm)
+def _layer_norm(module: nn.LayerNorm | nn.RMSNorm, remaining: Remaining) -> dict[str, Any]:
+    return {"normalized_shape": list(remaining.shapes["weight"])}
 
 
 @mend(nn.PReLU)

@@ -26,7 +26,8 @@ class PruningPlan(Plan):
         macs: Multiply-accumulates on the example input before and after.
         params: Parameters before and after.
         frozen_share: Fraction of the parameters that no plan could remove.
-        inexact: Groups whose removal differs from zeroing them, with the reason.
+        inexact: Groups that lose channels whose removal differs from zeroing them, with the
+            reason.
         untested: Groups whose removed channels were all zero in the trial.
         difference: Largest difference between the pruned model and the original with the removed
             channels zeroed at every consumer, over the largest output; None without a trial.
@@ -126,11 +127,14 @@ class PruningPlan(Plan):
         width = max([len("group"), *(len(group.name) for group in self.groups)])
         lines = [f"{'group':{width}}  channels      kept  layers  note"]
         for group in self.groups:
-            note = f"frozen: {group.frozen}" if group.frozen else self.inexact.get(group.name, "")
-            note = "; ".join(filter(None, [note, "not tested" * (group.name in self.untested)]))
+            notes = [f"frozen: {group.frozen}"] if group.frozen else []
+            if group.name in self.inexact:
+                notes.append(f"inexact: {self.inexact[group.name]}")
+            if group.name in self.untested:
+                notes.append("not tested")
             lines.append(
                 f"{group.name:{width}}  {group.channels:8}  {group.kept:8}  {len(group.layers):6}"
-                f"  {note}".rstrip()
+                f"  {'; '.join(notes)}".rstrip()
             )
         for name, (before, after) in {"MACs": self.macs, "parameters": self.params}.items():
             left = f"{100 * after / before:.1f} %" if before else "none"
@@ -139,8 +143,9 @@ class PruningPlan(Plan):
         if self.difference is None:
             lines.append("trial: not run")
         else:
+            left_out = ", or left out where a group is inexact" if self.inexact else ""
             lines.append(
-                "trial: equals the original with the removed channels zeroed, "
+                f"trial: equals the original with the removed channels zeroed{left_out}, "
                 f"to {self.difference:.1e} of its largest output"
             )
         return "\n".join(lines)

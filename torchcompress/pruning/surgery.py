@@ -54,12 +54,20 @@ def check_mends(model: nn.Module, mends: Mapping[str, Mapping[str, Any]]) -> Non
     for path, attributes in mends.items():
         for attribute, value in attributes.items():
             old = getattr(modules.get(path), attribute, None)
-            if type(old) is not int or type(value) is not int or not 1 <= value <= old:
+            if not _no_larger(value, old):
                 raise CompressError(
                     f"the plan sets {attribute} to {value!r}, which is no smaller size of it",
                     where=path,
                     hint="apply a plan that plan_channels made for this architecture",
                 )
+
+
+def _no_larger(new: Any, old: Any) -> bool:
+    """Whether both are sizes, or a list and a tuple of sizes, and none grows."""
+    if isinstance(old, tuple):
+        fits = isinstance(new, list) and len(new) == len(old)
+        return fits and all(map(_no_larger, new, old))
+    return type(old) is int and type(new) is int and 1 <= new <= old
 
 
 def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any]]) -> None:
@@ -85,7 +93,7 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
     for path, attributes in mends.items():
         module = model.get_submodule(path)
         for attribute, value in attributes.items():
-            setattr(module, attribute, value)
+            setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 
 
 def sliced(tensor: Tensor, dims: Mapping[int, list[int]]) -> Tensor:

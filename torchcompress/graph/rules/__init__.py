@@ -1,6 +1,15 @@
 """What each ATen operation does to labels; importing this package fills the table."""
 
-from torchcompress.graph.rules import contraction, movement, pointwise, spatial
+from torchcompress.graph.rules import contraction, movement, norms, pointwise, spatial
 from torchcompress.graph.rules.registry import Context, find_rule, rule
 
-__all__ = ["Context", "contraction", "find_rule", "movement", "pointwise", "rule", "spatial"]
+__all__ = [
+    "Context",
+    "contraction",
+    "find_rule",
+    "movement",
+    "norms",
+    "pointwise",
+    "rule",
+    "spatial",
+]

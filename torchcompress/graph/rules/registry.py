@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torchcompress.graph.couplings import Couplings
-from torchcompress.graph.events import Mask
+from torchcompress.graph.events import Mask, Resize
 from torchcompress.graph.labels import Labels, Vector
 
 FIXED = "meets an input or a constant that varies along it"
@@ -40,6 +40,21 @@ class Context(Protocol):
         groups: Vector | None = None,
     ) -> None:
         """Records a contraction over an iteration space of `(size, labels)` axes."""
+        ...
+
+    def selection(
+        self,
+        reads: Sequence[Mask],
+        writes: Sequence[Mask],
+        resize: Resize | None = None,
+        *,
+        exact: bool = False,
+    ) -> None:
+        """Records that the operation reads labelled dimensions as a whole; see `Selection`.
+
+        What it reads is marked inexact, unless the result with zeros in place of some indices is
+        the same as without them.
+        """
         ...
 
 

@@ -1,11 +1,9 @@
-"""Rules for pooling, resizing, reductions over positions and per-channel norms."""
+"""Rules for pooling, resizing and reductions over positions."""
 
 from typing import Any
 
-from torch import Tensor
-
 from torchcompress.graph.labels import Labels
-from torchcompress.graph.rules.registry import FIXED, Context, argument, rule
+from torchcompress.graph.rules.registry import Context, argument, rule
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -43,14 +41,3 @@ def reduction(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
         ctx.set(out, Labels(tuple(None if d in reduced else v for d, v in enumerate(labels.dims))))
     else:
         ctx.set(out, Labels(tuple(v for d, v in enumerate(labels.dims) if d not in reduced)))
-
-
-@rule("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training",
-      "aten._native_batch_norm_legit", "aten.cudnn_batch_norm")  # fmt: skip
-def batch_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """A per-channel norm couples its parameters and buffers to the channels."""
-    labels = ctx.labels(args[0])
-    for tensor in args[1:5]:
-        if isinstance(tensor, Tensor):
-            ctx.couplings.couple(labels.dims[1], ctx.labels(tensor).dims[0], FIXED)
-    ctx.set(out[0], labels)
