@@ -43,3 +43,10 @@ def test_what_cannot_be_is_refused(quantities: dict[str, Any], message: str) -> 
 def test_a_count_above_what_the_model_has_is_refused() -> None:
     with pytest.raises(CompressError, match="more than the model has"):
         Target(params=3000).absolute(2000)
+
+
+def test_partway_goes_from_the_model_to_the_target() -> None:
+    assert Target(macs=0.4).partway(0.5, 1000) == Target(macs=0.7)
+    assert Target(params=400).partway(0.5, 1000) == Target(params=0.7)
+    assert Target(sparsity=0.8).partway(0.25, 1000) == Target(sparsity=0.2)
+    assert Target(params=400).partway(1.0, 1000) == Target(params=400)

@@ -26,3 +26,15 @@ def test_a_model_without_buffers_has_nothing_to_keep() -> None:
     kept = KeptBuffers(nn.Linear(2, 2))
     kept.keep()
     kept.restore()
+
+
+def test_buffers_that_took_another_shape_are_kept_too() -> None:
+    norm = nn.BatchNorm2d(3)
+    kept = KeptBuffers(norm)
+    kept.keep()
+    assert norm.running_mean is not None
+    norm.running_mean.data = torch.ones(2)
+    kept.keep()
+    norm.running_mean.zero_()
+    kept.restore()
+    assert torch.equal(norm.running_mean, torch.ones(2))

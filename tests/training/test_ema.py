@@ -73,3 +73,28 @@ def test_state_is_given_out_and_taken_back() -> None:
     mine, theirs = ema.state_dict(), other.state_dict()
     assert mine["steps"] == theirs["steps"] == 2
     assert all(torch.equal(mine["mean"][name], theirs["mean"][name]) for name in mine["mean"])
+
+
+def test_means_take_another_shape_along_with_the_model() -> None:
+    model = nn.Linear(2, 3, bias=False)
+    ema, run = EMA(0.5), _run(model)
+    ema.on_fit_start(run)
+    _shift(model, 1)
+    ema.on_step_end(run)
+    before = ema.state_dict()["mean"]["weight"]
+    ema.reshape(lambda name, mean: mean[1:])
+    model.weight.data = model.weight.data[1:]
+    ema.on_fit_end(run)
+    assert torch.equal(model.weight.detach(), before[1:])
+
+
+def test_a_state_of_other_shapes_is_taken_back() -> None:
+    model = nn.Linear(2, 3)
+    small, ema = EMA(0.5), EMA(0.5)
+    small.on_fit_start(_run(nn.Linear(2, 1)))
+    ema.on_fit_start(_run(model))
+    state = small.state_dict()
+    ema.load_state_dict(state)
+    taken = ema.state_dict()["mean"]["weight"]
+    assert torch.equal(taken, state["mean"]["weight"])
+    assert taken is not state["mean"]["weight"]

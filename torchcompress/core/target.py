@@ -72,6 +72,20 @@ class Target:
             )
         return self.value
 
+    def partway(self, fraction: float, whole: float) -> "Target":
+        """Returns what remains after a fraction of the way from a model to this target.
+
+        Args:
+            fraction: How far to be, above 0; at 1 it is the target itself.
+            whole: The quantity of the model before.
+        """
+        if fraction == 1:
+            return self
+        if self.quantity == "sparsity":
+            return Target(sparsity=fraction * self.value)
+        kept = self.absolute(whole) / whole
+        return Target(**{self.quantity: 1 - fraction * (1 - kept)})
+
     def __str__(self) -> str:
         return f"{self.quantity}={self.value:g}"
 

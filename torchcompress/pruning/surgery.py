@@ -87,13 +87,26 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
         gradient = tensor.grad
         if gradient is not None:
             tensor.grad = None
-        tensor.data = sliced(tensor.data, dims)
+        kept = sliced(tensor.data, dims)
+        _forget_shape(tensor)
+        tensor.data = kept
         if gradient is not None:
             tensor.grad = sliced(gradient, dims)
     for path, attributes in mends.items():
         module = model.get_submodule(path)
         for attribute, value in attributes.items():
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
+
+
+def _forget_shape(tensor: Tensor) -> None:
+    """Lets autograd forget the shape of a parameter that a loss which is still held has reached.
+
+    Autograd keeps the node that accumulates a parameter's gradient, and the shape it saw, for as
+    long as a graph refers to it; a change of dtype is what makes it drop the node.
+    """
+    other = torch.float64 if tensor.dtype == torch.float32 else torch.float32
+    if tensor.requires_grad:
+        tensor.data = tensor.data.new_empty(0, dtype=other)
 
 
 def sliced(tensor: Tensor, dims: Mapping[int, list[int]]) -> Tensor:

@@ -1,11 +1,11 @@
 """A model's buffers as they were before a step that is not taken."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class KeptBuffers:
-    """Copies of a model's buffers, into memory that is taken once.
+    """Copies of a model's buffers, into memory that is taken once and again after a cut.
 
     A forward pass moves BatchNorm's running statistics before the loss is known.
 
@@ -15,11 +15,13 @@ class KeptBuffers:
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = list(model.buffers())
-        self._kept = [torch.empty_like(buffer) for buffer in self._buffers]
+        self._kept: list[Tensor] = []
 
     @torch.no_grad()
     def keep(self) -> None:
         """Copies the buffers."""
+        if [kept.shape for kept in self._kept] != [buffer.shape for buffer in self._buffers]:
+            self._kept = [torch.empty_like(buffer) for buffer in self._buffers]
         if self._buffers:
             torch._foreach_copy_(self._kept, self._buffers)  # pyright: ignore[reportPrivateImportUsage]
 

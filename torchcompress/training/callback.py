@@ -75,6 +75,12 @@ class Callback:
     def on_fit_end(self, run: Run) -> None:
         """All epochs are done."""
 
+    def rebuild(self, model: nn.Module, state: dict[str, Any]) -> None:
+        """Gives a model as the training began with the shapes it had when `state` was given out.
+
+        A resumed training calls it before the model's tensors are filled in, once on a copy.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed training needs."""
         return {}

@@ -1,13 +1,15 @@
 """Saving a training at the end of an epoch, and going on from there."""
 
+import copy
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.core.files import replacing
@@ -95,6 +97,7 @@ def restore(path: Path, run: Run) -> None:
         raise ArtifactError(
             f"this is not a sound checkpoint: {error!r}", where=str(path)
         ) from error
+    _rebuild(run, run.model, state)
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     for callback, (_, saved) in zip(run.callbacks, state["callbacks"], strict=True):
@@ -134,21 +137,39 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _refuse_other_training(path: Path, state: dict[str, Any], run: Run) -> None:
-    _refuse_other_model(path, state["model"], run.model.state_dict())
     _refuse_other_loader(path, state["loader"], _loader_state(run))
     _refuse_other_config(path, state["config"], asdict(run.config))
     _refuse_other_parameters(path, state["optimizer"], run.optimizer.state_dict())
-    names = [name for name, _ in state["callbacks"]]
-    if names != [_name(c) for c in run.callbacks]:
+    _refuse_other_callbacks(path, state["callbacks"], run.callbacks)
+    _refuse_other_model(path, state, run)
+
+
+def _rebuild(run: Run, model: nn.Module, state: dict[str, Any]) -> None:
+    for callback, (_, saved) in zip(run.callbacks, state["callbacks"], strict=True):
+        callback.rebuild(model, saved)
+
+
+def _refuse_other_callbacks(path: Path, saved: list[Any], here: Sequence[Callback]) -> None:
+    names = [name for name, _ in saved]
+    if names != [_name(c) for c in here]:
         raise ArtifactError(
             f"the checkpoint has the callbacks {names}, this training has "
-            f"{[_name(c) for c in run.callbacks]}",
+            f"{[_name(c) for c in here]}",
             where=str(path),
             hint="give the same callbacks in the same order",
         )
 
 
-def _refuse_other_model(path: Path, saved: dict[str, Any], here: dict[str, Any]) -> None:
+def _refuse_other_model(path: Path, state: dict[str, Any], run: Run) -> None:
+    rebuilt = copy.deepcopy(run.model)
+    try:
+        _rebuild(run, rebuilt, state)
+    except CompressError as error:
+        raise ArtifactError(
+            f"the checkpoint is of another model: {error}", where=str(path)
+        ) from error
+    saved, here = state["model"], rebuilt.state_dict()
+
     def kind(state: dict[str, Any], name: str) -> str:
         value = state.get(name)
         if not isinstance(value, Tensor):

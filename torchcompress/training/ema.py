@@ -1,5 +1,6 @@
 """The exponential moving average of a model (Polyak and Juditsky, 1992)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,6 +65,14 @@ class EMA(Callback):
         """Leaves the means in the model."""
         _fill(run, self._mean)
 
+    def reshape(self, change: Callable[[str, Tensor], Tensor]) -> None:
+        """Changes the means along with a model whose tensors take other shapes.
+
+        Args:
+            change: Returns for a tensor's name and its mean the new mean.
+        """
+        self._mean = {name: change(name, mean) for name, mean in self._mean.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the means and the number of steps."""
         return {"steps": self._steps, "mean": self._mean}
@@ -71,8 +80,9 @@ class EMA(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self._steps = state["steps"]
-        for name, mean in self._mean.items():
-            mean.copy_(state["mean"][name])
+        self._mean = {
+            name: state["mean"][name].to(mean, copy=True) for name, mean in self._mean.items()
+        }
 
 
 def _wide(value: Tensor) -> Tensor:
