@@ -8,6 +8,7 @@ from torch import nn
 
 from torchcompress.core.inputs import Inputs
 from torchcompress.core.modules import named_tensors
+from torchcompress.graph.labels import Vector
 from torchcompress.graph.tracer import Trace, trace
 
 
@@ -67,43 +68,48 @@ def layer_costs(model: nn.Module, x: Inputs) -> list[LayerCost]:
     return list(costs.values())
 
 
+Term = tuple[int, list[Vector]]
+"""A product of a factor with the length of every axis, each given by representative labels."""
+
+
 class RemainingCost:
     """What remains of a traced model's cost once some labels are gone.
 
     Args:
         trace: What one run has shown.
         parameters: Names of the tensors that count as parameters.
+
+    Attributes:
+        mac_terms: The multiply-accumulates, a term for each contraction.
+        param_terms: The parameters, a term for each tensor.
     """
 
     def __init__(self, trace: Trace, parameters: set[str]) -> None:
         roots = trace.couplings.roots
-        self._contractions = [
+        self.mac_terms: list[Term] = [
             (event.factor, [roots(axis) for axis in event.axes]) for event in trace.contractions
         ]
-        self._tensors = []
+        self.param_terms: list[Term] = []
         for name, labels in trace.tensors.items():
             if name in parameters:
-                self._tensors.append([roots(v) for v in labels.dims if v is not None])
-        every = [*self._tensors, *(axes for _, axes in self._contractions)]
+                self.param_terms.append((1, [roots(v) for v in labels.dims if v is not None]))
+        every = [axes for _, axes in [*self.mac_terms, *self.param_terms]]
         self._size = 1 + max((int(v.max()) for axes in every for v in axes), default=0)
 
     def macs(self, removed: np.ndarray) -> int:
         """Returns the multiply-accumulates left when the given representative labels are gone."""
-        gone = self._gone(removed)
-        return sum(
-            factor * _product(int((~gone[axis]).sum()) for axis in axes)
-            for factor, axes in self._contractions
-        )
+        return self._left(self.mac_terms, removed)
 
     def params(self, removed: np.ndarray) -> int:
         """Returns the parameters left when the given representative labels are gone."""
-        gone = self._gone(removed)
-        return sum(_product(int((~gone[axis]).sum()) for axis in axes) for axes in self._tensors)
+        return self._left(self.param_terms, removed)
 
-    def _gone(self, removed: np.ndarray) -> np.ndarray:
+    def _left(self, terms: list[Term], removed: np.ndarray) -> int:
         gone = np.zeros(self._size, bool)
         gone[removed] = True
-        return gone
+        return sum(
+            factor * _product(int((~gone[axis]).sum()) for axis in axes) for factor, axes in terms
+        )
 
 
 def _product(sizes: Iterable[int]) -> int:

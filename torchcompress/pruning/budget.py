@@ -1,161 +1,160 @@
 """Choosing which units go, so that a target is met and no layer disappears."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from torchcompress.core.errors import TargetUnreachable
-from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group
-from torchcompress.graph.macs import RemainingCost
+from torchcompress.pruning.floors import Floors
 from torchcompress.pruning.importance import Scores
 
 Removed = dict[str, np.ndarray]
 """For each group, by name, the positions of the units that go."""
 
+Measure = Callable[[np.ndarray], float]
+"""Returns a cost for how many units go of each group."""
+
+
+def removal_orders(groups: Sequence[Group], scores: Scores) -> list[np.ndarray]:
+    """Returns for each group the positions of its units in the order in which they go."""
+    return [np.argsort(scores[group.name], kind="stable") for group in groups]
+
 
 @dataclass(frozen=True)
-class Floors:
-    """What must remain of each group.
+class Budget:
+    """The units of a model that can go, and the order in which they would.
 
     Attributes:
-        round_to: A layer keeps a multiple of this many channels, rounded down; one that keeps
-            fewer than that is left alone.
-        min_channels: A layer keeps at least this many channels.
-    """
-
-    round_to: int = 8
-    min_channels: int = 1
-
-    def removed(self, group: Group, wanted: int) -> int:
-        """Returns how many units go where `wanted` would, after rounding."""
-        if wanted <= 0:
-            return 0
-        step = self.round_to // math.gcd(self.round_to, group.width)
-        least = min(group.units, max(1, math.ceil(self.min_channels / group.width)))
-        kept = group.units - wanted
-        kept -= kept % step if kept >= step else 0
-        return group.units - max(kept, least)
-
-
-class Budget:
-    """The units of a model that can go, in the order in which they would.
-
-    Args:
         groups: The groups that may lose units, at least one.
         scores: A score for each unit; of equal ones each group loses the same share.
-        cost: What remains of the model.
+        rivals: Positions of the groups that are ranked together, class by class; each class loses
+            the same fraction of its units.
         floors: What must remain of each group.
-        scope: `global` ranks all units together, `layer` takes the same fraction of each group.
+        ratios: The fraction kept of groups that take no part in the ranking, by name.
     """
 
-    def __init__(
-        self, groups: list[Group], scores: Scores, cost: RemainingCost, floors: Floors, scope: str
-    ) -> None:
-        self._groups = groups
-        self._orders = [np.argsort(scores[g.name], kind="stable") for g in groups]
-        self._cost = cost
-        self._floors = floors
-        self._per_layer = scope == "layer"
-        self._sizes = np.array([g.units for g in groups], np.int64)
-        self._widths = np.array([g.width for g in groups], np.int64)
-        owner = np.repeat(np.arange(len(groups)), self._sizes)
-        ranked = np.concatenate([np.sort(scores[g.name], kind="stable") for g in groups])
-        depth = np.concatenate([np.arange(g.units) / g.units for g in groups])
-        self._ranking = owner[np.lexsort((owner, depth, ranked))]
+    groups: Sequence[Group]
+    scores: Scores
+    rivals: Sequence[Sequence[int]]
+    floors: Floors
+    ratios: Mapping[str, float]
 
-    def meet(self, target: Target) -> Removed:
-        """Returns the least that has to go for a target.
+    def keep(self, fraction: float) -> np.ndarray:
+        """Returns how many units go of each group where each keeps the same fraction."""
+        kept = [self.ratios.get(group.name, fraction) for group in self.groups]
+        wanted = [g.units - _floor(k * g.units) for g, k in zip(self.groups, kept, strict=True)]
+        return self._rounded(np.array(wanted, np.int64))
+
+    def meet(self, measure: Measure, limit: float) -> np.ndarray | None:
+        """Returns how many units go of each group so that a cost is just below a limit.
+
+        The ranking is followed as far as the limit needs; what went too far, because a whole
+        rounding step or a tie went at once, comes back, the most important units first.
 
         Args:
-            target: Channels, MACs or params.
+            measure: The cost; it does not grow with what goes.
+            limit: What it must not pass.
 
-        Raises:
-            TargetUnreachable: Even the least that must remain costs more.
+        Returns:
+            The counts, or None where even the least that must remain costs more.
         """
-        if target.quantity == "channels" and self._per_layer:
-            return self._removed(self._at_fraction(target.value))
-        measure = {"channels": self._channels, "macs": self._macs, "params": self._params}
-        cost = measure[target.quantity]
-        whole = cost(np.zeros_like(self._sizes))
-        limit = target.absolute(whole)
-        steps = int(self._sizes.max()) * 4
-        last = steps if self._per_layer else len(self._ranking)
-        at: Callable[[int], np.ndarray] = (
-            (lambda n: self._at_fraction(1 - n / steps)) if self._per_layer else self._at_rank
-        )
-        least = cost(at(last))
-        if least > limit:
-            reachable = math.ceil(1000 * least / whole) / 1000
-            raise TargetUnreachable(
-                f"{target} asks for {limit:,.0f}, and at least {least:,.0f} of {whole:,.0f} remain",
-                where=f"target.{target.quantity}",
-                hint=f"ask for {target.quantity}={reachable:g} or more, or exclude less",
-            )
-        low, high = 0, last
+        if measure(self._at(self._steps)) > limit:
+            if self.floors.yielding:
+                return None
+            return replace(self, floors=replace(self.floors, yielding=True)).meet(measure, limit)
+        low, high = 0, self._steps
         while low < high:
             middle = (low + high) // 2
-            if cost(at(middle)) <= limit:
+            if measure(self._at(middle)) <= limit:
                 high = middle
             else:
                 low = middle + 1
-        return self._removed(self._settled(at(max(low - 1, 0)), at(low), cost, limit))
+        counts = self._settled(self._at(max(low - 1, 0)), self._at(low), measure, limit)
+        return self._refilled(counts, measure, limit)
+
+    def most(self) -> np.ndarray:
+        """Returns how many units go of each group at most."""
+        least = replace(self, floors=replace(self.floors, yielding=True))
+        return least._at(least._steps)
+
+    def removed(self, counts: np.ndarray) -> Removed:
+        """Returns the units that go where each group loses so many."""
+        orders = removal_orders(self.groups, self.scores)
+        return {
+            group.name: np.sort(order[:count])
+            for group, order, count in zip(self.groups, orders, counts, strict=True)
+            if count
+        }
+
+    @cached_property
+    def _rankings(self) -> list[np.ndarray]:
+        return [self._ranking(rivals) for rivals in self.rivals]
+
+    @property
+    def _steps(self) -> int:
+        return max(map(len, self._rankings)) * (1 if len(self._rankings) == 1 else 4)
+
+    def _at(self, level: int) -> np.ndarray:
+        """Returns how many units go of each group at a level from 0 to `_steps`."""
+        wanted = np.zeros(len(self.groups), np.int64)
+        for ranking in self._rankings:
+            count = -(-len(ranking) * level // max(self._steps, 1))
+            wanted += np.bincount(ranking[:count], minlength=len(wanted))
+        return np.maximum(self.keep(1.0), self._rounded(wanted))
+
+    def _ranking(self, rivals: Sequence[int]) -> np.ndarray:
+        """Returns the group of each unit of a class, in the order in which units go."""
+        ranked = [i for i in rivals if self.groups[i].name not in self.ratios]
+        if not ranked:
+            return np.zeros(0, np.int64)
+        owner = np.repeat(ranked, [self.groups[i].units for i in ranked])
+        score = np.concatenate([np.sort(self.scores[self.groups[i].name]) for i in ranked])
+        depth = [np.arange(self.groups[i].units) / self.groups[i].units for i in ranked]
+        return owner[np.lexsort((owner, np.concatenate(depth), score))]
 
     def _settled(
-        self,
-        above: np.ndarray,
-        below: np.ndarray,
-        cost: Callable[[np.ndarray], int],
-        limit: float,
+        self, above: np.ndarray, below: np.ndarray, measure: Measure, limit: float
     ) -> np.ndarray:
         """Goes from just above the limit to below it, group by group, with the least overshoot."""
         counts = above.copy()
-        while cost(counts) > limit:
+        while measure(counts) > limit:
             costs = {}
             for index in np.flatnonzero(counts != below):
                 trial = counts.copy()
                 trial[index] = below[index]
-                costs[int(index)] = cost(trial)
+                costs[int(index)] = measure(trial)
             enough = [index for index, value in costs.items() if value <= limit]
             index = max(enough or costs, key=lambda i: costs[i])
             counts[index] = below[index]
         return counts
 
-    def _at_rank(self, count: int) -> np.ndarray:
-        wanted = np.bincount(self._ranking[:count], minlength=len(self._groups))
-        return self._rounded(wanted)
-
-    def _at_fraction(self, kept: float) -> np.ndarray:
-        return self._rounded(np.array([n - _floor(kept * n) for n in self._sizes.tolist()]))
+    def _refilled(self, counts: np.ndarray, measure: Measure, limit: float) -> np.ndarray:
+        """Gives units back while the limit allows it."""
+        open_ = {i for i, group in enumerate(self.groups) if group.name not in self.ratios}
+        ordered = [np.sort(self.scores[group.name]) for group in self.groups]
+        counts = counts.copy()
+        while open_ := {i for i in open_ if counts[i]}:
+            index = max(open_, key=lambda i: (float(ordered[i][counts[i] - 1]), -i))
+            trial = counts.copy()
+            trial[index] = self.floors.fewer(self.groups[index], int(counts[index]))
+            if measure(trial) <= limit:
+                counts = trial
+            else:
+                open_.remove(index)
+        return counts
 
     def _rounded(self, wanted: np.ndarray) -> np.ndarray:
-        pairs = zip(self._groups, wanted.tolist(), strict=True)
-        return np.array([self._floors.removed(group, n) for group, n in pairs], np.int64)
-
-    def _channels(self, counts: np.ndarray) -> int:
-        return int(((self._sizes - counts) * self._widths).sum())
-
-    def _macs(self, counts: np.ndarray) -> int:
-        return self._cost.macs(self._labels(counts))
-
-    def _params(self, counts: np.ndarray) -> int:
-        return self._cost.params(self._labels(counts))
-
-    def _labels(self, counts: np.ndarray) -> np.ndarray:
-        parts = [
-            group.labels[order[:count]]
-            for group, order, count in zip(self._groups, self._orders, counts, strict=True)
-        ]
-        return np.concatenate(parts)
-
-    def _removed(self, counts: np.ndarray) -> Removed:
-        return {
-            group.name: np.sort(order[:count])
-            for group, order, count in zip(self._groups, self._orders, counts, strict=True)
-            if count
-        }
+        own = replace(self.floors, max_removed=1.0)
+        return np.array(
+            [
+                (own if group.name in self.ratios else self.floors).removed(group, count)
+                for group, count in zip(self.groups, wanted.tolist(), strict=True)
+            ],
+            np.int64,
+        )
 
 
 def _floor(number: float) -> int:

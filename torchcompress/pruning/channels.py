@@ -1,30 +1,54 @@
 """Channel pruning: make a plan, or make it and apply it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from torch import nn
 
 from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
 from torchcompress.core.inputs import Forward, Inputs
-from torchcompress.core.modules import match_names, named_tensors
+from torchcompress.core.modules import named_tensors
 from torchcompress.core.target import Target
-from torchcompress.graph.groups import Group, channel_groups
+from torchcompress.graph.groups import channel_groups
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.tracer import trace
-from torchcompress.pruning.budget import Budget, Floors, Removed
+from torchcompress.pruning.choice import Choice
 from torchcompress.pruning.draft import Draft
-from torchcompress.pruning.importance import magnitude
+from torchcompress.pruning.floors import Floors
+from torchcompress.pruning.importance import (
+    CustomImportance,
+    Evidence,
+    Importance,
+    Loss,
+    find_importance,
+    score_units,
+)
+from torchcompress.pruning.layer_globs import exclude_layers, layer_ratios
 from torchcompress.pruning.plan import PruningPlan
+from torchcompress.pruning.scope import SCOPES
 from torchcompress.pruning.search import find_cut
 from torchcompress.reconstruction import resolve_consumers
 
 M = TypeVar("M", bound=nn.Module)
 
-SCOPES = ("global", "layer")
-IMPORTANCES = {"magnitude": magnitude}
 QUANTITIES = ("channels", "macs", "params")
+
+
+class PlanOptions(TypedDict, total=False):
+    """The keyword arguments of `plan_channels`, for the functions that pass them on."""
+
+    importance: str | Importance | CustomImportance
+    scope: str | None
+    ratios: Mapping[str, float]
+    max_removed: float
+    exclude: Sequence[str]
+    round_to: int
+    min_channels: int
+    data: Iterable[Any] | None
+    loss: Loss | None
+    forward: Forward | None
+    prove: bool
 
 
 def prune_channels(
@@ -32,15 +56,9 @@ def prune_channels(
     x: Inputs,
     target: Target,
     *,
-    importance: str = "magnitude",
-    scope: str | None = None,
-    exclude: Sequence[str] = (),
-    round_to: int = 8,
-    min_channels: int = 1,
-    prove: bool = True,
     calibration: Iterable[Any] | None = None,
-    forward: Forward | None = None,
     inplace: bool = False,
+    **options: Unpack[PlanOptions],
 ) -> M:
     """Returns a model with fewer channels.
 
@@ -52,34 +70,18 @@ def prune_channels(
         model: Any model.
         x: Example inputs.
         target: What remains.
-        importance: As in `plan_channels`, as are the next five.
-        scope: How channels are compared.
-        exclude: Globs over layers that keep all their channels.
-        round_to: Channels that remain are a multiple of this.
-        min_channels: Channels that each layer keeps.
-        prove: Run the trial.
         calibration: A few hundred unlabelled samples in batches.
-        forward: How the model is called on a batch of `calibration`.
         inplace: Cut `model` itself.
+        **options: As in `plan_channels`.
 
     Raises:
         CompressError: As in `plan_channels`; calibration data that is empty or not finite.
     """
-    plan = plan_channels(
-        model,
-        x,
-        target,
-        importance=importance,
-        scope=scope,
-        exclude=exclude,
-        round_to=round_to,
-        min_channels=min_channels,
-        prove=prove,
-    )
+    plan = plan_channels(model, x, target, **options)
     if calibration is None:
         return cast(M, plan.apply(model, inplace=inplace))
     fitted = plan.apply(model)
-    resolve_consumers(model, fitted, plan.removed, calibration, forward=forward)
+    resolve_consumers(model, fitted, plan.removed, calibration, forward=options.get("forward"))
     if not inplace:
         return cast(M, fitted)
     plan.apply(model, inplace=True).load_state_dict(fitted.state_dict())
@@ -91,11 +93,16 @@ def plan_channels(
     x: Inputs,
     target: Target,
     *,
-    importance: str = "magnitude",
+    importance: str | Importance | CustomImportance = "magnitude",
     scope: str | None = None,
+    ratios: Mapping[str, float] | None = None,
+    max_removed: float = 1.0,
     exclude: Sequence[str] = (),
     round_to: int = 8,
     min_channels: int = 1,
+    data: Iterable[Any] | None = None,
+    loss: Loss | None = None,
+    forward: Forward | None = None,
     prove: bool = True,
 ) -> PruningPlan:
     """Plans which channels of a model go, and proves that the model works without them.
@@ -109,13 +116,24 @@ def plan_channels(
         model: Any model; left as it was.
         x: Example inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
         target: What remains: channels, macs or params.
-        importance: `magnitude`, the L2 norm of what goes, over the layer's mean.
+        importance: What makes a channel worth keeping: `magnitude`, `bn`, `taylor`, `fisher`,
+            `variance`, `lamp`, `random`, one of `pruning.importance` with options, such as
+            `Magnitude(p=1)`, or a function `(groups, tensors) -> {group name: scores}`.
         scope: `global` ranks all channels together, `layer` takes the same fraction of each
-            group; by default `layer` for channels, else `global`.
+            group, `isomorphic` the same fraction of each kind of structure; by default `layer` for
+            channels, else `global`.
+        ratios: The fraction kept of layers that are not to be ranked, by glob over module paths;
+            where several match, the last one counts.
+        max_removed: Each other layer loses at most this fraction of its channels.
         exclude: Globs over module paths; these layers keep all channels that they make.
         round_to: The channels that a layer keeps are a multiple of this, rounded down; a layer
-            that would keep fewer is not rounded.
+            that would keep fewer is not rounded. It gives way to `max_removed` and `min_channels`
+            where the target needs it, and the plan notes where.
         min_channels: Channels that each layer keeps at least.
+        data: Batches for `taylor`, `fisher` and `variance`; a tuple or list is (inputs, labels).
+        loss: For `taylor` and `fisher`, called with the model's output and the labels of a batch,
+            or the whole batch where it is a tensor or a dict; by default the cross entropy.
+        forward: How the model is called on a batch of `data`.
         prove: Run the trial. Without it the plan says "not run".
 
     Raises:
@@ -125,41 +143,39 @@ def plan_channels(
         UnsupportedError: Nothing in the model can be pruned.
     """
     scope = scope or ("layer" if target.quantity == "channels" else "global")
-    _check(target, importance, scope, round_to, min_channels)
-    names = [name for name, _ in model.named_modules() if name]
-    excluded = set(match_names(exclude, names, "exclude")) if exclude else set()
-    seen = trace(model, x)
-    tensors = named_tensors(model)
-    groups = [_exclude(group, excluded) for group in channel_groups(seen)]
+    floors = Floors(round_to, min_channels, max_removed)
+    _check(target, scope)
+    ranking = find_importance(importance)
+    seen, tensors = trace(model, x), named_tensors(model)
+    groups = exclude_layers(channel_groups(seen), exclude)
+    evidence = Evidence(
+        model, seen, [g for g in groups if g.frozen is None], tensors, data, loss, forward
+    )
     cost = RemainingCost(seen, {name for name, _ in model.named_parameters()})
-    scores = IMPORTANCES[importance](groups, tensors)
-    floors = Floors(round_to, min_channels)
+    choice = Choice(
+        model=model,
+        groups=groups,
+        scores=score_units(ranking, evidence),
+        cost=cost,
+        floors=floors,
+        scope=scope,
+        ratios=layer_ratios(groups, ratios or {}),
+        target=target,
+    )
+    draft, trial = find_cut(Draft(model, tensors, seen, groups, {}), choice, x if prove else None)
+    notes = choice.notes(draft.removed)
+    if isinstance(ranking, Importance):
+        notes = {**ranking.notes(evidence), **notes}
+    return replace(draft.plan(target, cost, trial), notes=notes)
 
-    def choose(free: list[Group]) -> Removed:
-        return Budget(free, scores, cost, floors, scope).meet(target)
 
-    draft, trial = find_cut(Draft(model, tensors, seen, groups, {}), choose, x if prove else None)
-    return draft.plan(target, cost, trial)
-
-
-def _check(target: Target, importance: str, scope: str, round_to: int, min_channels: int) -> None:
+def _check(target: Target, scope: str) -> None:
     if target.quantity not in QUANTITIES:
         raise UnsupportedError(
             f"channels cannot be pruned to {target}",
             where="target",
             hint="give channels, macs or params",
         )
-    if importance not in IMPORTANCES:
-        hint = did_you_mean(importance, IMPORTANCES)
-        raise CompressError(f"{importance!r} is not an importance", where="importance", hint=hint)
     if scope not in SCOPES:
         hint = did_you_mean(scope, SCOPES)
         raise CompressError(f"{scope!r} is not a scope", where="scope", hint=hint)
-    for name, value in {"round_to": round_to, "min_channels": min_channels}.items():
-        if value < 1:
-            raise CompressError(f"{value} is below 1", where=name)
-
-
-def _exclude(group: Group, excluded: set[str]) -> Group:
-    hit = [layer for layer in group.producers if layer in excluded]
-    return replace(group, frozen=f"{hit[0]} is excluded") if hit and not group.frozen else group

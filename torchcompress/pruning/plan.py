@@ -26,6 +26,7 @@ class PruningPlan(Plan):
         macs: Multiply-accumulates on the example input before and after.
         params: Parameters before and after.
         frozen_share: Fraction of the parameters that no plan could remove.
+        notes: What the user should know about the choice of units of a group, by its name.
         inexact: Groups that lose channels whose removal differs from zeroing them, with the
             reason.
         untested: Groups whose removed channels were all zero in the trial.
@@ -43,6 +44,7 @@ class PruningPlan(Plan):
     macs: tuple[int, int]
     params: tuple[int, int]
     frozen_share: float
+    notes: dict[str, str] = field(default_factory=dict)
     inexact: dict[str, str] = field(default_factory=dict)
     untested: tuple[str, ...] = ()
     difference: float | None = None
@@ -97,6 +99,7 @@ class PruningPlan(Plan):
             "macs": list(self.macs),
             "params": list(self.params),
             "frozen_share": self.frozen_share,
+            "notes": self.notes,
             "inexact": self.inexact,
             "untested": list(self.untested),
             "difference": self.difference,
@@ -117,6 +120,7 @@ class PruningPlan(Plan):
             macs=(data["macs"][0], data["macs"][1]),
             params=(data["params"][0], data["params"][1]),
             frozen_share=float(data["frozen_share"]),
+            notes=dict(data["notes"]),
             inexact=dict(data["inexact"]),
             untested=tuple(data["untested"]),
             difference=None if data["difference"] is None else float(data["difference"]),
@@ -130,6 +134,8 @@ class PruningPlan(Plan):
             notes = [f"frozen: {group.frozen}"] if group.frozen else []
             if group.name in self.inexact:
                 notes.append(f"inexact: {self.inexact[group.name]}")
+            if group.name in self.notes:
+                notes.append(self.notes[group.name])
             if group.name in self.untested:
                 notes.append("not tested")
             lines.append(

@@ -1,0 +1,109 @@
+"""The choice of the units that go for a target."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from torchcompress.core.errors import TargetUnreachable
+from torchcompress.core.target import Target
+from torchcompress.graph.groups import Group
+from torchcompress.graph.macs import RemainingCost
+from torchcompress.pruning.budget import Budget, Measure, Removed, removal_orders
+from torchcompress.pruning.counts import CountedCost
+from torchcompress.pruning.floors import Floors
+from torchcompress.pruning.importance import Scores
+from torchcompress.pruning.scope import rivals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Chooses the units that go, of whatever groups are left to choose from.
+
+    Attributes:
+        model: The model.
+        groups: All its coupled groups.
+        scores: A score for each unit of the groups that are not frozen.
+        cost: What remains of the model.
+        floors: What must remain of each group.
+        scope: `global`, `layer` or `isomorphic`.
+        ratios: The fraction kept of groups that have one of their own, by name.
+        target: What remains.
+    """
+
+    model: nn.Module
+    groups: Sequence[Group]
+    scores: Scores
+    cost: RemainingCost
+    floors: Floors
+    scope: str
+    ratios: Mapping[str, float]
+    target: Target
+
+    def __call__(self, free: list[Group]) -> Removed:
+        """Returns the least that has to go of the given groups, at least one.
+
+        Raises:
+            TargetUnreachable: Even the least that must remain costs more.
+        """
+        budget = Budget(
+            free, self.scores, rivals(free, self.scope, self.model), self.floors, self.ratios
+        )
+        measure = self._measure(budget)
+        each = self.target.quantity == "channels" and self.scope == "layer"
+        if each and self.target.value >= 1 - self.floors.max_removed:
+            return budget.removed(budget.keep(self.target.value))
+        whole = measure(np.zeros(len(free), np.int64))
+        limit = self.target.absolute(whole)
+        counts = budget.meet(measure, limit)
+        if counts is None:
+            raise self._unreachable(budget, measure(budget.most()), limit, whole)
+        return budget.removed(counts)
+
+    def notes(self, removed: Removed) -> dict[str, str]:
+        """Returns for each group whose width is not rounded what it keeps."""
+        notes = {}
+        for group in self.groups:
+            count = len(removed.get(group.name, ()))
+            if not self.floors.rounded(group, count):
+                kept = (group.units - count) * group.width
+                notes[group.name] = f"keeps {kept}, round_to={self.floors.round_to} gives way"
+        return notes
+
+    def _measure(self, budget: Budget) -> Measure:
+        if self.target.quantity == "channels":
+            sizes = np.array([group.units for group in budget.groups], np.int64)
+            widths = np.array([group.width for group in budget.groups], np.int64)
+            return lambda counts: int(((sizes - counts) * widths).sum())
+        terms = {"macs": self.cost.mac_terms, "params": self.cost.param_terms}
+        orders = removal_orders(budget.groups, self.scores)
+        labels = [g.labels[order] for g, order in zip(budget.groups, orders, strict=True)]
+        return CountedCost(terms[self.target.quantity], labels)
+
+    def _unreachable(
+        self, budget: Budget, least: float, limit: float, whole: float
+    ) -> TargetUnreachable:
+        reachable = math.ceil(1000 * least / whole) / 1000
+        held = "; ".join(f"{g.name} {g.frozen}" for g in self._holders(budget))
+        return TargetUnreachable(
+            f"{self.target} asks for {limit:,.0f}, and at least {least:,.0f} of {whole:,.0f} remain"
+            + (f"; most is held by: {held}" if held else ""),
+            where=f"target.{self.target.quantity}",
+            hint=f"ask for {self.target.quantity}={reachable:g} or more, or exclude less",
+        )
+
+    def _holders(self, budget: Budget) -> list[Group]:
+        """Returns the frozen groups whose removal would save most, at most three."""
+        left = {"macs": self.cost.macs, "params": self.cost.params}.get(self.target.quantity)
+        if left is None:
+            return []
+        most = zip(budget.groups, removal_orders(budget.groups, self.scores), strict=True)
+        gone = [g.labels[o[:n]] for (g, o), n in zip(most, budget.most(), strict=True)]
+        base = np.concatenate(gone)
+        free = {group.name for group in budget.groups}
+        held = [group for group in self.groups if group.name not in free]
+        after = {group.name: left(np.concatenate([base, group.labels])) for group in held}
+        held = [group for group in held if after[group.name] < left(base)]
+        return sorted(held, key=lambda group: after[group.name])[:3]

@@ -1,0 +1,166 @@
+"""Importances that look at the weights alone."""
+
+import zlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from torchcompress.core.errors import CompressError, UnsupportedError
+from torchcompress.graph.groups import Group
+from torchcompress.pruning.importance.base import Evidence, Importance, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Magnitude(Importance):
+    """The size of the weights that go with a unit: the Lp norm of each weight's slice.
+
+    Li et al. 2017, "Pruning Filters for Efficient ConvNets"; over all coupled layers, so that
+    layers tied by a residual are ranked by what the whole removal costs, as in Fang et al. 2023,
+    "DepGraph". Weights of depthwise layers count; biases and norms do not.
+
+    Args:
+        p: Order of the norm, above 0.
+        reduce: As in `Importance`.
+        normalize: As in `Importance`.
+
+    Raises:
+        CompressError: A `p` that is not positive; a weight that is not finite.
+    """
+
+    name: ClassVar[str] = "magnitude"
+
+    p: float = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.p > 0:
+            raise CompressError(f"p={self.p:g} is not positive", where="importance magnitude")
+
+    def scores(self, evidence: Evidence) -> Scores:
+        """Returns the score of every unit of every group."""
+        return {group.name: self.of(group, evidence.tensors) for group in evidence.groups}
+
+    def of(self, group: Group, tensors: dict[str, Tensor]) -> np.ndarray:
+        """Returns the scores of one group; all alike where no weight of it has two dimensions."""
+        parts = []
+        for (name, dim), indices in group.members.items():
+            weight = tensors[name]
+            if weight.dim() > 1 and weight.is_floating_point():
+                powers = _norms(name, weight, dim, self.p) ** self.p
+                parts.append(powers[indices].sum(1) ** (1 / self.p))
+        return self.combine(parts) if parts else np.ones(group.units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormScale(Importance):
+    """The |gamma| of the batch norms that a unit passes.
+
+    Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming". A group
+    that passes no batch norm is ranked by `magnitude`, and the plan notes it.
+
+    Raises:
+        UnsupportedError: No group passes a batch norm; or one does not, and `normalize` is `none`,
+            so that its scores would not compare with the others.
+    """
+
+    name: ClassVar[str] = "bn"
+
+    def scores(self, evidence: Evidence) -> Scores:
+        """Returns the score of every unit of every group."""
+        scales = {group.name: _scales(group, evidence) for group in evidence.groups}
+        without = [name for name, parts in scales.items() if not parts]
+        if without and (len(without) == len(scales) or self.normalize == "none"):
+            raise UnsupportedError(
+                "no batch norm reads its channels",
+                where=without[0],
+                hint="use importance='magnitude', or exclude the layer",
+            )
+        magnitude = Magnitude(reduce=self.reduce, normalize=self.normalize)
+        return {
+            group.name: self.combine(scales[group.name])
+            if scales[group.name]
+            else magnitude.of(group, evidence.tensors)
+            for group in evidence.groups
+        }
+
+    def notes(self, evidence: Evidence) -> dict[str, str]:
+        """Returns which groups are ranked by magnitude."""
+        without = [group.name for group in evidence.groups if not _scales(group, evidence)]
+        return dict.fromkeys(without, "no batch norm: ranked by magnitude")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lamp(Importance):
+    """The squared magnitude of a unit over that of all units of its group at least as large.
+
+    The structured form of Lee et al. 2021, "Layer-adaptive Sparsity for the Magnitude-based
+    Pruning". The largest unit of each group scores 1, so that no group is emptied while another
+    is whole.
+    """
+
+    name: ClassVar[str] = "lamp"
+
+    def scores(self, evidence: Evidence) -> Scores:
+        """Returns the score of every unit of every group."""
+        magnitude = Magnitude(reduce=self.reduce, normalize=self.normalize)
+        return {name: _lamp(size**2) for name, size in magnitude.scores(evidence).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Importance):
+    """Random scores: the baseline that an importance has to beat.
+
+    Args:
+        seed: Where they come from; with the name of a group it fixes the group's scores.
+        reduce: Without effect.
+        normalize: Without effect.
+    """
+
+    name: ClassVar[str] = "random"
+
+    seed: int = 0
+
+    def scores(self, evidence: Evidence) -> Scores:
+        """Returns the score of every unit of every group."""
+        return {
+            group.name: np.random.default_rng([self.seed, zlib.crc32(group.name.encode())]).random(
+                group.units
+            )
+            for group in evidence.groups
+        }
+
+
+def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
+    """Returns the Lp norm of each index along a dimension, in at least single precision."""
+    others = [d for d in range(weight.dim()) if d != dim]
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    norms = torch.linalg.vector_norm(weight.detach(), p, others, dtype=dtype)
+    if not torch.isfinite(norms).all():
+        raise CompressError(
+            "holds NaN or infinity", where=name, hint="prune a model whose weights are finite"
+        )
+    return norms.to(torch.float64).cpu().numpy()
+
+
+def _scales(group: Group, evidence: Evidence) -> list[np.ndarray]:
+    """Returns for each batch norm that a group passes the |gamma| of its units."""
+    parts = []
+    for (name, _), indices in group.members.items():
+        path, _, leaf = name.rpartition(".")
+        module = evidence.model.get_submodule(path)
+        if leaf == "weight" and isinstance(
+            module, nn.modules.batchnorm._BatchNorm | FrozenBatchNorm2d
+        ):
+            gamma = evidence.tensors[name].detach().to(torch.float64).abs().cpu().numpy()
+            parts.append(gamma[indices].mean(1))
+    return parts
+
+
+def _lamp(squares: np.ndarray) -> np.ndarray:
+    ordered = np.sort(squares)
+    at_least = np.cumsum(ordered[::-1])[::-1][np.searchsorted(ordered, squares)]
+    return np.divide(squares, at_least, out=np.ones_like(squares), where=at_least > 0)
