@@ -1,6 +1,5 @@
 """Importance that looks at the activations."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,10 +9,9 @@ from torch import Tensor
 
 from torchcompress.core.errors import CompressError, TraceError
 from torchcompress.core.inputs import calibration_batches, call, to_device
-from torchcompress.core.modules import device_of, undisturbed
+from torchcompress.core.modules import device_of
 from torchcompress.graph.dispatch import CountedRun
-from torchcompress.graph.events import Mask
-from torchcompress.graph.tracer import Trace, plain_kernels
+from torchcompress.graph.tracer import Trace
 from torchcompress.pruning.importance.base import Evidence, Importance, Scores
 
 
@@ -82,11 +80,11 @@ def _read_moments(evidence: Evidence) -> list[_Moments]:
     if evidence.data is None:
         raise CompressError("the importance needs batches", where="data", hint="pass data=loader")
     model, device = evidence.model, device_of(evidence.model)
-    moments: dict[tuple[int, int], _Moments] = {}
+    moments: dict[tuple[int, int | str], _Moments] = {}
     run = evidence.forward or call
     for index, batch in calibration_batches(evidence.data, evidence.forward):
         watch = _Watch(evidence.seen, moments)
-        with undisturbed(model), plain_kernels(), watch:
+        with evidence.seen.conditions.hold(model), watch:
             run(model, to_device(batch, device))
         if watch.strays():
             raise TraceError(
@@ -100,12 +98,11 @@ def _read_moments(evidence: Evidence) -> list[_Moments]:
 class _Watch(CountedRun):
     """Adds up what each contraction of a traced run reads."""
 
-    def __init__(self, seen: Trace, moments: dict[tuple[int, int], _Moments]) -> None:
+    def __init__(self, seen: Trace, moments: dict[tuple[int, int | str], _Moments]) -> None:
         super().__init__()
         self._roots = seen.couplings.roots
         self._moments = moments
-        self._at: dict[int, tuple[str, tuple[Mask, ...]]] = defaultdict(lambda: ("", ()))
-        self._at.update({event.index: (event.op, event.masks) for event in seen.contractions})
+        self._at = {event.index: (event.op, event.masks) for event in seen.contractions}
         self._met = 0
         self._expected = len(seen.contractions)
 
@@ -113,14 +110,15 @@ class _Watch(CountedRun):
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs one operation after a look at the operands that a contraction reads."""
-        op, masks = self._at[self.index]
+        op, masks = self._at.get(self.index, ("", ()))
         if op == str(func.overloadpacket):
             self._met += 1
+            operands: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
             for mask in masks:
-                key = self.index, mask.argument
-                if key not in self._moments:
-                    self._moments[key] = _Moments(self._roots(mask.labels))
-                self._moments[key].add(args[mask.argument], mask.dim)
+                moments = self._moments.setdefault(
+                    (self.index, mask.argument), _Moments(self._roots(mask.labels))
+                )
+                moments.add(operands[mask.argument], mask.dim)
         return func(*args, **kwargs)
 
     def strays(self) -> bool:
