@@ -1,6 +1,7 @@
 """Pruning: channels that go, as a plan that is proved before it is applied."""
 
 from torchcompress.pruning.channels import plan_channels, prune_channels
+from torchcompress.pruning.mends import Remaining, mend
 from torchcompress.pruning.plan import PruningPlan
 
-__all__ = ["PruningPlan", "plan_channels", "prune_channels"]
+__all__ = ["PruningPlan", "Remaining", "mend", "plan_channels", "prune_channels"]

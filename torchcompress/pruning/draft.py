@@ -79,16 +79,16 @@ class Draft:
         groups = self._groups_left()
         changed = {}
         for path, module in self.model.named_modules():
-            own = {**module._parameters, **module._buffers}
-            shapes = {}
-            for attribute, tensor in own.items():
-                if tensor is not None:
-                    shape = list(tensor.shape)
-                    for dim, indices in removal.get(names[id(tensor)], {}).items():
-                        shape[dim] -= len(indices)
-                    shapes[attribute] = tuple(shape)
-            cut_here = any(t is not None and names[id(t)] in removal for t in own.values())
-            if cut_here or path in groups:
+            shapes, cut_here = {}, path in groups
+            parameters = module.named_parameters(remove_duplicate=False)
+            buffers = module.named_buffers(remove_duplicate=False)
+            for inner, tensor in (*parameters, *buffers):
+                gone = removal.get(names[id(tensor)], {})
+                cut_here |= bool(gone)
+                shapes[inner] = tuple(
+                    size - len(gone.get(dim, ())) for dim, size in enumerate(tensor.shape)
+                )
+            if cut_here:
                 attributes = mended(module, Remaining(shapes, groups.get(path)))
                 if attributes:
                     changed[path] = attributes

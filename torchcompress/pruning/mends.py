@@ -12,7 +12,8 @@ class Remaining:
     """What a cut leaves of a module.
 
     Attributes:
-        shapes: New shapes of its own parameters and buffers, by their names in the module.
+        shapes: New shapes of its parameters and buffers and of its children's, by their names in
+            the module, such as `weight` or `proj.weight`.
         groups: How many groups of a grouped convolution remain, None where none went.
     """
 
@@ -27,7 +28,17 @@ _MENDS: dict[type[nn.Module], Mend] = {}
 
 
 def mend(*kinds: type[nn.Module]) -> Callable[[Mend], Mend]:
-    """Registers how modules of some classes, and of their subclasses, are mended."""
+    """Registers how modules of some classes, and of their subclasses, are mended.
+
+    A module that repeats a size in an attribute and reads it in its forward pass breaks once the
+    tensors are smaller. The decorated function is called where a cut reaches tensors of the
+    module or of its children. It takes the module and a `Remaining`, and returns the attributes
+    that change: whole numbers, or lists of such where the attribute is a tuple, and none larger
+    than before.
+
+    Args:
+        kinds: Classes of modules.
+    """
 
     def register(function: Mend) -> Mend:
         for kind in kinds:
@@ -42,7 +53,7 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
 
     A module whose weight is computed from other tensors has no shape to read and is left alone.
     """
-    if "weight" not in remaining.shapes and not isinstance(module, nn.modules.batchnorm._NormBase):
+    if "weight" not in remaining.shapes and getattr(module, "weight", None) is not None:
         return {}
     for kind in type(module).__mro__:
         if kind in _MENDS:

@@ -39,7 +39,16 @@ class Context(Protocol):
         produced: Vector | None = None,
         groups: Vector | None = None,
     ) -> None:
-        """Records a contraction over an iteration space of `(size, labels)` axes."""
+        """Records a convolution or matrix product: what it costs, and what it sums over.
+
+        Args:
+            weight: Name of the parameter that is multiplied with, or None.
+            output: The result.
+            axes: The iteration space: for each axis its size and its labels, or None.
+            masks: The operands whose labelled dimension is summed over.
+            produced: Labels of the channels that the weight makes.
+            groups: Labels of the groups of a grouped convolution, where whole groups may go.
+        """
         ...
 
     def selection(
@@ -65,7 +74,17 @@ _RULES: dict[str, Rule] = {}
 
 
 def rule(*operations: str) -> Callable[[Rule], Rule]:
-    """Registers a rule for operations by name, such as `aten.relu`; in-place forms are included."""
+    """Registers what operations do to labels.
+
+    The decorated function is called after the operation ran, with a `Context`, the positional and
+    keyword arguments, and the result. It reads the labels of tensor arguments by `ctx.labels`,
+    ties dimensions that must lose the same indices by `ctx.couplings.couple`, and labels each
+    result by `ctx.set`. A product that sums over channels tells so by `ctx.contraction`, an
+    operation that reads them as a whole by `ctx.selection`.
+
+    Args:
+        operations: Names such as `aten.relu` or `mylib.scaled_silu`; in-place forms are included.
+    """
 
     def register(function: Rule) -> Rule:
         for operation in operations:
