@@ -64,7 +64,7 @@ class CountedCost:
         self._lengths = AxisLengths([axis for _, axes in terms for axis in axes], orders)
         self._factors = [factor for factor, _ in terms]
         sizes = [len(axes) for _, axes in terms]
-        self._heads = np.cumsum([0, *(size + 1 for size in sizes[:-1])])
+        self._heads = np.cumsum([0, *(size + 1 for size in sizes)])[:-1]
         self._slots = np.array(
             [head + 1 + i for head, n in zip(self._heads, sizes, strict=True) for i in range(n)],
             np.int64,

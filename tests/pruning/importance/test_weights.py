@@ -1,21 +1,21 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.modules import named_tensors
 from torchcompress.errors import CompressError, UnsupportedError
-from torchcompress.graph import channel_groups, trace
 from torchcompress.graph.groups import Group
 from torchcompress.pruning.importance import (
     BatchNormScale,
-    Evidence,
-    Importance,
     Lamp,
     Magnitude,
     Random,
     Scores,
 )
+
+Score = Callable[..., Scores]
 
 
 def group(**members: list[list[int]]) -> Group:
@@ -29,12 +29,6 @@ def group(**members: list[list[int]]) -> Group:
 
 def size(one: Group, tensors: dict[str, Tensor], importance: Magnitude) -> np.ndarray:
     return importance.of(one, tensors)
-
-
-def scores(model: nn.Module, x: Tensor, importance: Importance) -> Scores:
-    seen = trace(model, x)
-    free = [g for g in channel_groups(seen) if g.frozen is None]
-    return importance.scores(Evidence(model, seen, free, named_tensors(model)))
 
 
 def depthwise() -> nn.Sequential:
@@ -90,7 +84,7 @@ def test_a_unit_of_several_slices_counts_them_all_and_vectors_do_not_count() -> 
     assert found == pytest.approx(sizes / sizes.mean())
 
 
-def test_depthwise_weights_count() -> None:
+def test_depthwise_weights_count(score: Score) -> None:
     model = depthwise()
     with torch.no_grad():
         for path, values in {"0": [1.0, 1.0], "2": [1.0, 3.0], "3": [1.0, 1.0]}.items():
@@ -100,38 +94,40 @@ def test_depthwise_weights_count() -> None:
                 weight[0, :, 0, 0] = torch.tensor(values)
             else:
                 weight[:, 0, 0, 0] = torch.tensor(values)
-    found = scores(model, torch.randn(1, 3, 6, 6), Magnitude(reduce="sum"))
+    found = score(model, torch.randn(1, 3, 6, 6), Magnitude(reduce="sum"))
     assert found["0"] == pytest.approx([1 + 0.5 + 1, 1 + 1.5 + 1])
 
 
-def test_a_batch_norm_scale_is_gamma_and_a_group_without_one_is_ranked_by_magnitude() -> None:
+def test_a_batch_norm_scale_is_gamma_else_magnitude(
+    score: Score,
+) -> None:
     model = depthwise()
     with torch.no_grad():
         model.get_parameter("1.weight").copy_(torch.tensor([-3.0, 1.0]))
     x = torch.randn(1, 3, 6, 6)
-    found = scores(model, x, BatchNormScale())
+    found = score(model, x, BatchNormScale())
     assert found["0"] == pytest.approx([1.5, 0.5])
-    assert found["3"] == pytest.approx(scores(model, x, Magnitude())["3"])
+    assert found["3"] == pytest.approx(score(model, x, Magnitude())["3"])
     with pytest.raises(UnsupportedError, match="3: no batch norm"):
-        scores(model, x, BatchNormScale(normalize="none"))
+        score(model, x, BatchNormScale(normalize="none"))
 
 
-def test_without_any_batch_norm_its_scale_is_refused() -> None:
+def test_without_any_batch_norm_its_scale_is_refused(score: Score) -> None:
     with pytest.raises(UnsupportedError, match="no batch norm"):
-        scores(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.randn(1, 3), BatchNormScale())
+        score(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.randn(1, 3), BatchNormScale())
 
 
-def test_lamp_divides_by_all_that_is_at_least_as_large() -> None:
+def test_lamp_divides_by_all_that_is_at_least_as_large(score: Score) -> None:
     model = nn.Sequential(nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False))
     with torch.no_grad():
         model.get_parameter("0.weight").copy_(torch.tensor([[2.0], [1.0], [3.0], [1.0]]))
-    found = scores(model, torch.randn(1, 1), Lamp(reduce="first"))
+    found = score(model, torch.randn(1, 1), Lamp(reduce="first"))
     assert found["0"] == pytest.approx([4 / 13, 1 / 15, 1, 1 / 15])
 
 
-def test_random_scores_depend_on_the_seed_alone() -> None:
+def test_random_scores_depend_on_the_seed_alone(score: Score) -> None:
     model, x = depthwise(), torch.randn(1, 3, 6, 6)
-    first, again, other = (scores(model, x, Random(seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (score(model, x, Random(seed=seed)) for seed in (0, 0, 1))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["3"], other["3"])
 

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError, TraceError
-from torchcompress.core.inputs import calibration_batches, call, to_device
+from torchcompress.core.inputs import calibration_batches, call, map_tensors, to_device
 from torchcompress.core.modules import device_of
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.tracer import Trace
@@ -84,8 +84,12 @@ def _read_moments(evidence: Evidence) -> list[_Moments]:
     run = evidence.forward or call
     for index, batch in calibration_batches(evidence.data, evidence.forward):
         watch = _Watch(evidence.seen, moments)
-        with evidence.seen.conditions.hold(model), watch:
-            run(model, to_device(batch, device))
+        hook = model.register_forward_pre_hook(watch.begin, prepend=True, with_kwargs=True)
+        try:
+            with evidence.seen.conditions.hold(model), watch:
+                run(model, to_device(batch, device))
+        finally:
+            hook.remove()
         if watch.strays():
             raise TraceError(
                 "the model takes another path than on the example input",
@@ -103,18 +107,24 @@ class _Watch(CountedRun):
         self._roots = seen.couplings.roots
         self._moments = moments
         self._at = {event.index: (event.op, event.masks) for event in seen.contractions}
-        self._met = 0
-        self._expected = len(seen.contractions)
+        self._ops = {op for op, _ in self._at.values()}
+        self._met: list[int] = []
+
+    def begin(self, _: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Starts to count where the traced run did, which copied its inputs."""
+        self.index = -1
+        return map_tensors(Tensor.clone, args), map_tensors(Tensor.clone, kwargs)
 
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs one operation after a look at the operands that a contraction reads."""
         op, masks = self._at.get(self.index, ("", ()))
-        if op == str(func.overloadpacket):
-            self._met += 1
+        name = str(func.overloadpacket)
+        if name in self._ops:
+            self._met.append(self.index if name == op else -1)
             operands: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
-            for mask in masks:
+            for mask in masks if name == op else ():
                 moments = self._moments.setdefault(
                     (self.index, mask.argument), _Moments(self._roots(mask.labels))
                 )
@@ -123,4 +133,4 @@ class _Watch(CountedRun):
 
     def strays(self) -> bool:
         """Whether the run met other contractions than the traced one."""
-        return self._met != self._expected
+        return self._met != sorted(self._at)

@@ -1,6 +1,6 @@
 """Importances that look at the gradient of a loss."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -63,7 +63,9 @@ class Fisher(Importance):
         return _mean_over_batches(self, evidence, lambda change: change**2 / 2)
 
 
-def _mean_over_batches(importance: Importance, evidence: Evidence, square: Any) -> Scores:
+def _mean_over_batches(
+    importance: Importance, evidence: Evidence, cost: Callable[[np.ndarray], np.ndarray]
+) -> Scores:
     members = _gated_members(evidence)
     total = {group.name: np.zeros(group.units) for group in evidence.groups}
     batches = 0
@@ -76,7 +78,7 @@ def _mean_over_batches(importance: Importance, evidence: Evidence, square: Any) 
                 if name in gradients
             ]
             if parts:
-                total[group.name] += square(importance.combine(parts))
+                total[group.name] += cost(importance.combine(parts))
     return {name: score / batches for name, score in total.items()}
 
 
@@ -105,7 +107,8 @@ def _gated_members(evidence: Evidence) -> dict[str, list[Member]]:
 def _gate(weight: Tensor, gradient: Tensor, dim: int, indices: np.ndarray) -> np.ndarray:
     """Returns the derivative of the loss for a gate on each unit of a weight."""
     product = weight.detach().to(torch.float64) * gradient.to(torch.float64)
-    return product.transpose(0, dim).flatten(1).sum(1).cpu().numpy()[indices].sum(1)
+    rows = product.movedim(dim, 0).reshape(weight.shape[dim], -1)
+    return rows.sum(1).cpu().numpy()[indices].sum(1)
 
 
 def _gradients(evidence: Evidence, names: set[str]) -> Iterator[dict[str, Tensor]]:
@@ -123,8 +126,10 @@ def _gradients(evidence: Evidence, names: set[str]) -> Iterator[dict[str, Tensor
     for index, batch in batches:
         batch = to_device(batch, device)
         with undisturbed(model), torch.enable_grad(), _differentiable(list(wanted.values())):
-            loss = (evidence.loss or _cross_entropy)(forward(model, batch), _labels(batch))
+            loss = _loss(evidence, forward(model, batch), batch)
             where = f"data batch {index}"
+            if loss.numel() != 1:
+                raise CompressError(f"gives {tuple(loss.shape)}, not one number", where="loss")
             if not loss.requires_grad:
                 raise UnsupportedError(
                     "the loss has no gradient",
@@ -137,14 +142,14 @@ def _gradients(evidence: Evidence, names: set[str]) -> Iterator[dict[str, Tensor
         yield {name: g for name, g in zip(wanted, found, strict=True) if g is not None}
 
 
-def _labels(batch: Any) -> Any:
-    return batch_labels(batch) if isinstance(batch, list | tuple) else batch
-
-
-def _cross_entropy(output: Any, labels: Any) -> Tensor:
+def _loss(evidence: Evidence, output: Any, batch: Any) -> Tensor:
+    if evidence.loss is not None:
+        has_labels = isinstance(batch, list | tuple)
+        return evidence.loss(output, batch_labels(batch) if has_labels else batch)
+    labels = batch_labels(batch)
     if not isinstance(output, Tensor) or not isinstance(labels, Tensor):
         raise CompressError(
-            "the default loss is the cross entropy of an output tensor and a tensor of labels",
+            "the default is the cross entropy of an output tensor and a tensor of labels",
             where="loss",
             hint="pass loss=function, called with the output and the labels of a batch",
         )
