@@ -82,13 +82,17 @@ class Selection:
     Attributes:
         index: How many operations the run had dispatched before.
         op: Name of the ATen operation.
+        layer: Path of the module that ran it.
         reads: Where kept indices are gathered.
         writes: Where they are scattered to; empty where the dimension is reduced away.
         resize: Adapts the arguments that repeat a size.
+        groups: Labels of the groups of a group norm, where whole groups may go.
     """
 
     index: int
     op: str
+    layer: str
     reads: tuple[Mask, ...]
     writes: tuple[Mask, ...]
     resize: Resize | None = None
+    groups: Vector | None = None

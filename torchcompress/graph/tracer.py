@@ -1,7 +1,7 @@
 """Watching one real run of a model and letting labels flow through it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torchcompress.core.errors import TraceError, UnsupportedError
 from torchcompress.core.inputs import Inputs, tensors_in
 from torchcompress.core.modules import named_tensors, shadow
+from torchcompress.graph.calls import Call, Calls
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
@@ -33,6 +34,7 @@ class Trace:
         contractions: The convolutions and matrix products, in order.
         selections: The operations that read a labelled dimension as a whole, in order.
         unknown: How often each operation without a rule ran.
+        calls: What each module was called with, by path.
         unread: Names of the tensors that no operation read.
         outputs: Shape of every tensor of the output, by its path.
         decisions: What the run decided on numbers that no channel of them can change.
@@ -46,6 +48,7 @@ class Trace:
     contractions: list[Contraction]
     selections: list[Selection]
     unknown: Counter[str]
+    calls: dict[str, Call] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     decisions: dict[Key, Decision] = field(default_factory=dict)
@@ -114,6 +117,7 @@ class _Tracer(CountedRun):
         self.selections: list[Selection] = []
         self.unknown: Counter[str] = Counter()
         self._store = LabelStore(self.couplings)
+        self._calls = Calls(model, self._store.get)
         self._names: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._decisions: dict[Key, Decision] = {}
@@ -137,7 +141,7 @@ class _Tracer(CountedRun):
         self.index = -1
         self.contractions, self.selections, self.unknown = [], [], Counter()
         self._counts, self._decisions = Counter(), {}
-        with conditions.hold(model), self:
+        with conditions.hold(model), self._calls.followed(), self:
             output = run_model(model, x)
         outputs = dict(tensors_in(output))
         if not outputs:
@@ -154,6 +158,7 @@ class _Tracer(CountedRun):
             self.contractions,
             self.selections,
             self.unknown,
+            self._calls.by_path,
             outputs={name: tuple(tensor.shape) for name, tensor in outputs.items()},
             decisions=self._decisions,
             conditions=conditions,
@@ -253,17 +258,26 @@ class _Tracer(CountedRun):
         writes: Sequence[Mask],
         resize: Resize | None = None,
         *,
-        exact: bool = False,
+        inexact: Iterable[Vector] | None = None,
+        groups: Vector | None = None,
     ) -> None:
         """Records that the operation reads labelled dimensions as a whole; see `Selection`."""
-        for mask in reads:
-            if self._written:
+        if self._written:
+            for mask in reads:
                 self.couplings.freeze(mask.labels, f"meets {self._operation} in place or `out=`")
-            elif not exact:
-                self.couplings.mark_inexact(mask.labels, f"is read whole by {self._operation}")
-        if reads and not self._written:
+        elif reads:
+            for vector in (mask.labels for mask in reads) if inexact is None else inexact:
+                self.couplings.mark_inexact(vector, f"is read whole by {self._operation}")
             self.selections.append(
-                Selection(self.index, self._operation, tuple(reads), tuple(writes), resize)
+                Selection(
+                    self.index,
+                    self._operation,
+                    self._calls.running,
+                    tuple(reads),
+                    tuple(writes),
+                    resize,
+                    groups,
+                )
             )
 
     def unread(self) -> tuple[str, ...]:

@@ -76,10 +76,10 @@ class Draft:
     def mends(self, removal: Removal) -> dict[str, dict[str, Any]]:
         """Returns the attributes that the cut changes, by module path."""
         names = {id(tensor): name for name, tensor in self.tensors.items()}
-        groups = self._groups_left()
+        groups, inputs = self._groups_left(), self._inputs_left()
         changed = {}
         for path, module in self.model.named_modules():
-            shapes, cut_here = {}, path in groups
+            shapes, cut_here = {}, path in groups or path in inputs
             parameters = module.named_parameters(remove_duplicate=False)
             buffers = module.named_buffers(remove_duplicate=False)
             for inner, tensor in (*parameters, *buffers):
@@ -89,7 +89,8 @@ class Draft:
                     size - len(gone.get(dim, ())) for dim, size in enumerate(tensor.shape)
                 )
             if cut_here:
-                attributes = mended(module, Remaining(shapes, groups.get(path)))
+                remaining = Remaining(shapes, inputs.get(path, ()), groups.get(path))
+                attributes = mended(module, remaining)
                 if attributes:
                     changed[path] = attributes
         return changed
@@ -97,11 +98,24 @@ class Draft:
     def _groups_left(self) -> dict[str, int]:
         roots, gone = self.seen.couplings.roots, self.labels()
         left = {}
-        for event in self.seen.contractions:
+        for event in (*self.seen.contractions, *self.seen.selections):
             if event.groups is not None and event.layer is not None:
                 kept = int((~np.isin(roots(event.groups), gone)).sum())
                 if kept < event.groups.size:
                     left[event.layer] = kept
+        return left
+
+    def _inputs_left(self) -> dict[str, tuple[int, ...]]:
+        """Returns the new shapes of the inputs that lose something, by module path."""
+        roots, gone = self.seen.couplings.roots, self.labels()
+        left = {}
+        for path, call in self.seen.calls.items():
+            shape = tuple(
+                size if vector is None else int((~np.isin(roots(vector), gone)).sum())
+                for size, vector in zip(call.shape, call.labels.dims, strict=True)
+            )
+            if shape != call.shape:
+                left[path] = shape
         return left
 
     def plan(self, target: Target, cost: RemainingCost, trial: Trial | None = None) -> PruningPlan:

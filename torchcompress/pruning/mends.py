@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,13 @@ class Remaining:
     Attributes:
         shapes: New shapes of its parameters and buffers and of its children's, by their names in
             the module, such as `weight` or `proj.weight`.
-        groups: How many groups of a grouped convolution remain, None where none went.
+        input: New shape of its first input in its last call; empty where it loses nothing.
+        groups: How many groups of a grouped convolution or group norm remain, None where none
+            went.
     """
 
     shapes: dict[str, tuple[int, ...]]
+    input: tuple[int, ...] = ()
     groups: int | None = None
 
 
@@ -53,7 +57,8 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
 
     A module whose weight is computed from other tensors has no shape to read and is left alone.
     """
-    if "weight" not in remaining.shapes and getattr(module, "weight", None) is not None:
+    computed = is_parametrized(module) or getattr(module, "weight", None) is not None
+    if computed and "weight" not in remaining.shapes:
         return {}
     for kind in type(module).__mro__:
         if kind in _MENDS:
@@ -89,12 +94,31 @@ def _linear(module: nn.Linear, remaining: Remaining) -> dict[str, Any]:
 
 @mend(nn.modules.batchnorm._NormBase)
 def _norm(module: nn.BatchNorm2d, remaining: Remaining) -> dict[str, Any]:
-    return {"num_features": next(s[0] for s in remaining.shapes.values() if s)}
+    return {"num_features": _features(remaining, 1)}
+
+
+@mend(nn.modules.instancenorm._InstanceNorm)
+def _instance_norm(module: nn.InstanceNorm2d, remaining: Remaining) -> dict[str, Any]:
+    batched = len(remaining.input) != module._get_no_batch_dim()
+    return {"num_features": _features(remaining, int(batched))}
+
+
+def _features(remaining: Remaining, dim: int) -> int:
+    own = (shape[0] for shape in remaining.shapes.values() if shape)
+    return next(own, None) or remaining.input[dim]
+
+
+@mend(nn.GroupNorm)
+def _group_norm(module: nn.GroupNorm, remaining: Remaining) -> dict[str, Any]:
+    channels = _features(remaining, 1)
+    groups = module.num_groups if remaining.groups is None else remaining.groups
+    return {"num_channels": channels, "num_groups": groups}
 
 
 @mend(nn.LayerNorm, nn.RMSNorm)
 def _layer_norm(module: nn.LayerNorm | nn.RMSNorm, remaining: Remaining) -> dict[str, Any]:
-    return {"normalized_shape": list(remaining.shapes["weight"])}
+    shape = remaining.shapes.get("weight") or remaining.input[-len(module.normalized_shape) :]
+    return {"normalized_shape": list(shape)}
 
 
 @mend(nn.PReLU)

@@ -1,6 +1,6 @@
 """What each ATen operation does to labels; importing this package fills the table."""
 
-from torchcompress.graph.rules import contraction, movement, norms, pointwise, spatial
+from torchcompress.graph.rules import contraction, movement, norms, pointwise, reductions, spatial
 from torchcompress.graph.rules.registry import Context, find_rule, rule
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "movement",
     "norms",
     "pointwise",
+    "reductions",
     "rule",
     "spatial",
 ]

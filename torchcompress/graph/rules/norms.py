@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from torchcompress.graph.events import Mask
-from torchcompress.graph.labels import Labels
+from torchcompress.graph.labels import Labels, Vector
 from torchcompress.graph.rules.registry import FIXED, Context, rule
 
 Args = tuple[Any, ...]
@@ -42,10 +42,44 @@ def layer_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
             reads.append(Mask(0, dim, vector))
             writes.append(Mask(0, dim, vector))
 
-    def resize(args: Args, left: Callable[..., int]) -> Args:
+    def resize(args: Args, left: Callable[[Vector], int]) -> Args:
         return args[0], list(args[0].shape[first:]), *args[2:]
 
     ctx.selection(reads, writes, resize)
     ctx.set(out[0], labels)
     for statistic in out[1:]:
         ctx.set(statistic, Labels((*labels.dims[:first], *(None for _ in shape))))
+
+
+@rule("aten.native_group_norm")
+def group_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """Each group of channels is normalised on its own.
+
+    Whole groups go, which is exact, or the same offsets of every group.
+    """
+    x, count = args[0], args[6]
+    labels = ctx.labels(x)
+    channels, affine = labels.dims[1], [place for place in (1, 2) if args[place] is not None]
+    for place in affine:
+        ctx.couplings.couple(channels, ctx.labels(args[place]).dims[0], FIXED)
+    group: Vector | None = None
+    if channels is not None:
+        group, offset = ctx.couplings.split(channels, (count, len(channels) // count))
+        reads = [Mask(0, 1, channels), *(Mask(place, 0, channels) for place in affine)]
+        writes = [Mask(0, 1, channels)]
+        if group is not None:
+            writes += [Mask(statistic, 1, group) for statistic in (1, 2)]
+
+        def resize(args: Args, left: Callable[[Vector], int]) -> Args:
+            groups = count if group is None else left(group)
+            return *args[:4], args[0].shape[1], args[5], groups, *args[7:]
+
+        ctx.selection(
+            reads, writes, resize, inexact=[] if offset is None else [offset], groups=group
+        )
+    for dim, vector in enumerate(labels.dims):
+        if dim > 1:
+            ctx.couplings.freeze(vector, "is a position that a group norm reduces over")
+    ctx.set(out[0], Labels((labels.dims[0], channels, *(None for _ in x.shape[2:]))))
+    for statistic in out[1:]:
+        ctx.set(statistic, Labels((labels.dims[0], group)))

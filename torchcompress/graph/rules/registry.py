@@ -1,6 +1,6 @@
 """The table of rules: what each ATen operation does to labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -57,12 +57,18 @@ class Context(Protocol):
         writes: Sequence[Mask],
         resize: Resize | None = None,
         *,
-        exact: bool = False,
+        inexact: Iterable[Vector] | None = None,
+        groups: Vector | None = None,
     ) -> None:
         """Records that the operation reads labelled dimensions as a whole; see `Selection`.
 
-        What it reads is marked inexact, unless the result with zeros in place of some indices is
-        the same as without them.
+        Args:
+            reads: Where kept indices are gathered.
+            writes: Where they are scattered to.
+            resize: Adapts the arguments that repeat a size.
+            inexact: What gives another result where it is removed than where it is zeroed; by
+                default all that is read.
+            groups: Labels of the groups of a group norm, where whole groups may go.
         """
         ...
 

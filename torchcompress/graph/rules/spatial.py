@@ -1,9 +1,9 @@
-"""Rules for pooling, resizing and reductions over positions."""
+"""Rules for pooling and resizing over positions."""
 
 from typing import Any
 
 from torchcompress.graph.labels import Labels
-from torchcompress.graph.rules.registry import Context, argument, rule
+from torchcompress.graph.rules.registry import Context, rule
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -25,19 +25,3 @@ rule("aten.max_pool2d_with_indices", "aten.avg_pool2d", "aten._adaptive_avg_pool
      "aten.adaptive_avg_pool2d", "aten.adaptive_max_pool2d", "aten.upsample_nearest2d",
      "aten.upsample_bilinear2d", "aten.upsample_bicubic2d", "aten.reflection_pad2d",
      "aten.replication_pad2d")(_over_positions(2))  # fmt: skip
-
-
-@rule("aten.mean", "aten.sum", "aten.amax", "aten.amin", "aten.var")
-def reduction(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """Dimensions that are not labelled may be reduced; a labelled one must stay whole."""
-    labels = ctx.labels(args[0])
-    rank = len(labels.dims)
-    named = argument(args, kwargs, 1, "dim")
-    named = [named] if isinstance(named, int) else named
-    reduced = {dim % rank for dim in named} if named else set(range(rank))
-    for dim in reduced:
-        ctx.couplings.freeze(labels.dims[dim], "is reduced over")
-    if out.dim() == rank:
-        ctx.set(out, Labels(tuple(None if d in reduced else v for d, v in enumerate(labels.dims))))
-    else:
-        ctx.set(out, Labels(tuple(v for d, v in enumerate(labels.dims) if d not in reduced)))
