@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, map_tensors, tensors_in
-from torchcompress.core.modules import named_tensors
+from torchcompress.core.modules import copied, named_tensors
 from torchcompress.graph.course import Course
 from torchcompress.graph.replay import run_on_course, run_with_channels_zeroed
 from torchcompress.graph.tracer import Trace
@@ -138,7 +138,7 @@ def _compare(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
 
 def _run_cut(setting: _Setting, apply: Cut) -> tuple[Any, dict[str, list[Tensor]]]:
     trace = setting.trace
-    pruned, course = trace.conditions.copy(setting.model), Course(trace.decisions)
+    pruned, course = copied(setting.model), Course(trace.decisions)
     apply(pruned)
     return run_on_course(pruned, setting.inputs, trace, course), course.operands
 
