@@ -1,7 +1,7 @@
 """Which labels stand or fall together, and which must stay."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,7 @@ class Couplings:
         self._grids: list[Grid] = []
         self._known: dict[tuple[object, ...], Grid] = {}
         self._balances: list[Sequence[Vector]] = []
+        self._cuts: dict[bytes, dict[int, Vector]] = {}
 
     def new(self, count: int) -> Vector:
         """Returns fresh labels."""
@@ -196,6 +197,19 @@ class Couplings:
         self._known[key] = grid
         self._grids.append(grid)
 
+    def cut(self, vector: Vector, taken: slice) -> None:
+        """Notes a slice of a dimension; slices that tile it in equal parts are balanced."""
+        start, stop, step = taken.indices(vector.size)
+        if step == 1 and 0 < stop - start < vector.size:
+            self._cuts.setdefault(vector.tobytes(), {})[start] = vector[start:stop]
+
+    def _tilings(self) -> Iterator[list[Vector]]:
+        for whole, slices in self._cuts.items():
+            tiles = [slices[start] for start in sorted(slices)]
+            equal = len({tile.size for tile in tiles}) == 1
+            if equal and b"".join(tile.tobytes() for tile in tiles) == whole:
+                yield tiles
+
     def balance(self, parts: Sequence[Vector]) -> None:
         """Asks that equally long parts of a dimension lose equally many indices."""
         self._balances.append(parts)
@@ -205,7 +219,7 @@ class Couplings:
         self.operation = "reshape"
         self._resolve_grids()
         self.operation = "split"
-        for parts in self._balances:
+        for parts in (*self._balances, *self._tilings()):
             self._resolve_balance(parts)
 
     def _resolve_grids(self) -> None:

@@ -90,3 +90,17 @@ def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[in
                 right *= new[news[-1]]
         groups.append((olds, news))
     return groups
+
+
+def along(seen: np.ndarray, dim: int) -> Vector | None:
+    """Returns the labels along one dimension, or None where another dimension changes them.
+
+    Zeros fit anything.
+
+    Args:
+        seen: A label for each element.
+        dim: The dimension.
+    """
+    rows = np.moveaxis(seen, dim, 0).reshape(seen.shape[dim], -1)
+    vector = rows.max(1, initial=0)
+    return vector if ((rows == vector[:, None]) | (rows == 0)).all() else None

@@ -1,6 +1,6 @@
 """Where labels are kept while a model runs: by storage and view."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from torchcompress.graph.couplings import Couplings
-from torchcompress.graph.labels import Labels, Vector, varying
+from torchcompress.graph.labels import Labels, along, varying
 
 View = tuple[tuple[int, ...], tuple[int, ...], int]
 
@@ -52,7 +52,11 @@ class LabelStore:
     def write(self, tensor: Tensor, labels: Labels) -> None:
         """Labels a tensor that was written in place, and every other view of its storage."""
         stored, view = self._stored(tensor), _view(tensor)
+        if labels.neutral and tensor.numel() < stored.length:
+            labels = replace(labels, neutral=False)
         before = stored.views.get(view)
+        for other, old in stored.views.items():
+            stored.views[other] = replace(old, neutral=False)
         stored.views[view] = labels
         if before is not None and before.same(labels):
             return
@@ -92,7 +96,7 @@ class LabelStore:
                     _strided(flat, geometry)[...] = _spread(labels, geometry)
             seen = _strided(flat, view)
             for dim in range(seen.ndim):
-                vector = _along(seen, dim)
+                vector = along(seen, dim)
                 if vector is not None:
                     return Labels.none(seen.ndim).with_dim(dim, varying(vector))
         for _, labels in sources:
@@ -127,10 +131,3 @@ def _spread(labels: Labels, view: View) -> np.ndarray:
     shape = [1] * len(view[0])
     shape[dim] = view[0][dim]
     return np.broadcast_to(vector.reshape(shape), view[0])
-
-
-def _along(seen: np.ndarray, dim: int) -> Vector | None:
-    """Returns the labels along one dimension where no other dimension changes them."""
-    rows = np.moveaxis(seen, dim, 0).reshape(seen.shape[dim], -1)
-    vector = rows.max(1)
-    return vector if ((rows == vector[:, None]) | (rows == 0)).all() else None

@@ -97,7 +97,7 @@ def test_a_channel_read_by_its_number_must_stay() -> None:
     with torch.no_grad(), tracer:
         model().select(1, 2)
     frozen = [tracer.couplings.reason(int(label)) is not None for label in channels]
-    assert frozen == [False, False, True, False, False, False]
+    assert frozen == [True, True, True, False, False, False]
 
 
 def test_a_write_through_one_view_is_seen_through_another() -> None:

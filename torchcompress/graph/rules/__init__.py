@@ -1,16 +1,32 @@
 """What each ATen operation does to labels; importing this package fills the table."""
 
-from torchcompress.graph.rules import contraction, movement, norms, pointwise, reductions, spatial
-from torchcompress.graph.rules.registry import Context, find_rule, rule
+from torchcompress.graph.rules import (
+    contraction,
+    indexing,
+    movement,
+    norms,
+    pointwise,
+    rearranging,
+    reductions,
+    sources,
+    spatial,
+    whole,
+)
+from torchcompress.graph.rules.registry import FIXED, Context, find_rule, rule
 
 __all__ = [
+    "FIXED",
     "Context",
     "contraction",
     "find_rule",
+    "indexing",
     "movement",
     "norms",
     "pointwise",
+    "rearranging",
     "reductions",
     "rule",
+    "sources",
     "spatial",
+    "whole",
 ]

@@ -1,4 +1,4 @@
-"""Rules for contractions: convolutions, matrix products and lookups in a table."""
+"""Rules for contractions: convolutions and matrix products."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,8 @@ from torch import Tensor
 
 from torchcompress.graph.events import Mask
 from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.rules.registry import FIXED, Context, rule
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
+from torchcompress.graph.rules.meeting import freeze_all, freeze_dims, met
+from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, rule
 
 SUMMED = "is summed with a dimension of fixed size"
 KERNEL = "the size of a kernel"
@@ -27,8 +25,28 @@ def convolution(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     With groups, both sides are grids of (group, offset): whole groups go, or the same offsets of
     every group.
     """
-    x, weight, bias = args[:3]
-    transposed, groups = args[6], args[8]
+    _convolve(ctx, args[:3], args[8], out, transposed=args[6])
+
+
+@rule("torchvision.deform_conv2d")
+def deformable_convolution(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """A convolution that reads where its offsets say."""
+    x, weight, offset, mask, bias = args[:5]
+    groups, offset_groups = args[11:13]
+    freeze_all(ctx, (offset, mask), "says where a convolution reads")
+    freeze_dims(ctx, x, [0, 1] if offset_groups > 1 else [0], "is read at offsets of its own")
+    _convolve(ctx, (x, weight, bias), groups, out)
+
+
+def _convolve(
+    ctx: Context,
+    operands: tuple[Tensor, Tensor, Tensor | None],
+    groups: int,
+    out: Tensor,
+    *,
+    transposed: bool = False,
+) -> None:
+    x, weight, bias = operands
     couplings, labels, own = ctx.couplings, ctx.labels(x), ctx.labels(weight)
     channels = labels.dims[1]
     for vector in labels.dims[2:]:
@@ -80,6 +98,68 @@ def addmm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
             ctx.couplings.couple(result.dims[-dim], bias.dims[-dim], FIXED)
 
 
+@rule("aten.addbmm")
+def addbmm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """A sum of matrix products, plus a matrix, which is broadcast."""
+    for tensor in args[1:3]:
+        freeze_dims(ctx, tensor, [0], SUMMED)
+    addmm(ctx, args, kwargs, out)
+
+
+@rule("aten._cdist_forward")
+def distance(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """Distances between rows: an index that is zero in both adds nothing to them."""
+    left, right = ctx.labels(args[0]), ctx.labels(args[1])
+    summed = met(ctx, [(args[0], -1), (args[1], -1)])
+    batch = _batch(ctx, left.dims[:-2], right.dims[:-2])
+    if summed is not None:
+        reads = [Mask(place, args[place].dim() - 1, summed) for place in (0, 1)]
+        ctx.selection(reads, [], inexact=[])
+    ctx.set(out, Labels((*batch, left.dims[-2], right.dims[-2])))
+
+
+@rule("aten.mv")
+def mv(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """A matrix by a vector."""
+    _vector_product(ctx, args[0], args[1], 0, out)
+
+
+@rule("aten.addmv")
+def addmv(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """A matrix by a vector, plus a vector."""
+    _vector_product(ctx, args[1], args[2], 1, out)
+    if args[0].dim() and args[0].shape == out.shape:
+        met(ctx, [(out, 0), (args[0], 0)])
+
+
+@rule("aten.addr")
+def addr(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """The outer product of two vectors plus a matrix, which is broadcast."""
+    matrix, *vectors = args[:3]
+    dims = []
+    for dim, vector in enumerate(vectors):
+        own = dim - 2 + matrix.dim()
+        broad = own < 0 or matrix.shape[own] != out.shape[dim]
+        dims.append(met(ctx, [(vector, 0)] if broad else [(vector, 0), (matrix, own)]))
+    ctx.set(out, Labels(tuple(dims)))
+
+
+@rule("aten.dot", "aten.vdot")
+def dot(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """A vector by a vector."""
+    _vector_product(ctx, args[0], args[1], 0, out)
+
+
+def _vector_product(ctx: Context, a: Tensor, vector: Tensor, first: int, out: Tensor) -> None:
+    left, right = ctx.labels(a), ctx.labels(vector).dims[0]
+    summed = left.dims[-1]
+    ctx.couplings.couple(summed, right, SUMMED)
+    axes = [*zip(a.shape[:-1], left.dims[:-1], strict=True), (vector.shape[0], summed)]
+    produced = left.dims[-2] if a.dim() > 1 else None
+    ctx.contraction(ctx.name(a), out, axes, _mask(first, a.dim() - 1, summed), produced)
+    ctx.set(out, Labels(left.dims[:-1]))
+
+
 def _product(ctx: Context, a: Tensor, b: Tensor, first: int, out: Tensor) -> None:
     left, right = ctx.labels(a), ctx.labels(b)
     ctx.couplings.couple(left.dims[-1], right.dims[-2], SUMMED)
@@ -91,9 +171,11 @@ def _product(ctx: Context, a: Tensor, b: Tensor, first: int, out: Tensor) -> Non
         (a.shape[-1], summed),
         (b.shape[-1], right.dims[-1]),
     ]
-    weight = ctx.name(b) or ctx.name(a)
-    ctx.contraction(weight, out, axes, _mask(first, a.dim() - 1, left.dims[-1]), right.dims[-1])
-    ctx.set(out, Labels((*batch, left.dims[-2], right.dims[-1])))
+    weight, produced = ctx.name(b), right.dims[-1]
+    if weight is None:
+        weight, produced = ctx.name(a), left.dims[-2]
+    ctx.contraction(weight, out, axes, _mask(first, a.dim() - 1, left.dims[-1]), produced)
+    ctx.set(out, Labels((*batch, left.dims[-2], right.dims[-1])[-out.dim() :]))
 
 
 def _batch(
@@ -104,11 +186,3 @@ def _batch(
         ctx.couplings.couple(a, b, FIXED)
         batch.append(b if a is None else a)
     return batch
-
-
-@rule("aten.embedding")
-def embedding(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """Rows of a table are looked up, so that each row must stay."""
-    table = ctx.labels(args[0])
-    ctx.couplings.freeze(table.dims[0], "is looked up by index")
-    ctx.set(out, Labels((*(None for _ in args[1].shape), table.dims[1])))

@@ -7,23 +7,26 @@ import numpy as np
 from torch import Tensor
 
 from torchcompress.graph.labels import Labels, Vector, reshape_groups, varying
-from torchcompress.graph.rules.registry import FIXED, Context, argument, rule
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
+from torchcompress.graph.rules.meeting import freeze_all
+from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, argument, rule
 
 
 @rule("aten.clone", "aten.detach", "aten.alias", "aten.contiguous", "aten._to_copy", "aten.to",
-      "aten.lift_fresh", "aten.positive")  # fmt: skip
+      "aten.lift_fresh", "aten.positive", "aten._conj", "aten._neg_view", "aten.resolve_conj",
+      "aten.resolve_neg", "aten.view_as", "aten.detach_copy", "aten.alias_copy")  # fmt: skip
 def same(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """The result has the labels of its input."""
     ctx.set(out, ctx.labels(args[0]))
 
 
 @rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten.unsqueeze", "aten.squeeze",
-      "aten.flatten", "aten.unflatten")  # fmt: skip
+      "aten.flatten", "aten.unflatten", "aten._reshape_alias", "aten._reshape_copy")  # fmt: skip
 def reshape(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """Dimensions are split and joined; see `Couplings.split` and `Couplings.join`."""
+    if out.dtype != args[0].dtype:
+        freeze_all(ctx, args[0], "is read as another dtype")
+        ctx.set(out, Labels.none(out.dim()))
+        return
     ctx.set(out, reshaped(ctx, ctx.labels(args[0]), args[0].shape, out.shape))
 
 
@@ -86,8 +89,9 @@ def slice_(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     vector = labels.at(dim)
     if vector is not None:
         start, end = argument(args, kwargs, 2, "start"), argument(args, kwargs, 3, "end")
-        vector = vector[slice(start, end, argument(args, kwargs, 4, "step", 1))]
-        labels = labels.with_dim(dim, _part(ctx, vector))
+        taken = slice(start, end, argument(args, kwargs, 4, "step", 1))
+        ctx.couplings.cut(vector, taken)
+        labels = labels.with_dim(dim, _part(ctx, vector[taken]))
     ctx.set(out, labels)
 
 
@@ -99,12 +103,13 @@ def _part(ctx: Context, vector: Vector) -> Vector | None:
 
 @rule("aten.select")
 def select(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """One index of a dimension is taken; a channel read by its number must stay."""
+    """One index of a dimension is taken; it must stay, as must all that it is counted from."""
     tensor, dim, index = args
     labels = ctx.labels(tensor)
     vector = labels.at(dim)
     if vector is not None:
-        ctx.couplings.freeze(vector[[index]], "read by a fixed index")
+        counted = vector[index:] if index < 0 else vector[: index + 1]
+        ctx.couplings.freeze(counted, "read by a fixed index")
     ctx.set(out, _without(labels, dim))
 
 
@@ -124,7 +129,8 @@ def _without(labels: Labels, dim: int) -> Labels:
     return Labels(tuple(dims), labels.neutral)
 
 
-@rule("aten.split", "aten.split_with_sizes", "aten.chunk")
+@rule("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unsafe_split",
+      "aten.unsafe_split_with_sizes", "aten.unsafe_chunk")  # fmt: skip
 def split(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """The parts take their labels along; equal parts must stay equal."""
     dim = argument(args, kwargs, 2, "dim", 0)
@@ -211,11 +217,3 @@ def copy(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     for vector, length in zip(source.dims, out.shape[new:], strict=True):
         grown.append(vector if vector is None or vector.size == length else None)
     ctx.set(out, Labels(tuple(grown), source.neutral))
-
-
-@rule("aten.empty", "aten.zeros", "aten.ones", "aten.full", "aten.empty_like", "aten.zeros_like",
-      "aten.ones_like", "aten.full_like", "aten.new_empty", "aten.new_zeros", "aten.new_ones",
-      "aten.new_full", "aten.empty_strided", "aten.new_empty_strided")  # fmt: skip
-def factory(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """A uniform fill made from a shape couples to nothing."""
-    ctx.set(out, Labels.none(out.dim(), neutral=True))

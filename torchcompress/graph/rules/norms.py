@@ -7,10 +7,8 @@ from torch import Tensor
 
 from torchcompress.graph.events import Mask
 from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.rules.registry import FIXED, Context, rule
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
+from torchcompress.graph.rules.meeting import freeze_dims
+from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, rule
 
 
 @rule("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training",
@@ -21,6 +19,9 @@ def batch_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     for tensor in args[1:5]:
         if isinstance(tensor, Tensor):
             ctx.couplings.couple(labels.dims[1], ctx.labels(tensor).dims[0], FIXED)
+    if any(value is True for value in args):  # In training, the statistics are of the batch.
+        others = [dim for dim in range(args[0].dim()) if dim != 1]
+        freeze_dims(ctx, args[0], others, "is averaged over by a batch norm")
     ctx.set(out[0], labels)
 
 

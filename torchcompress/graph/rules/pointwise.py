@@ -2,39 +2,52 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.rules.registry import FIXED, Context, rule
+from torchcompress.graph.labels import Labels, Vector, varying
+from torchcompress.graph.rules.meeting import freeze_dims, met, set_results
+from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, argument, rule
 
 
-@rule("aten.relu", "aten.relu6", "aten.hardtanh", "aten.hardswish", "aten.hardsigmoid",
-      "aten.sigmoid", "aten.silu", "aten.gelu", "aten.leaky_relu", "aten.elu", "aten.tanh",
-      "aten.softplus", "aten.mish", "aten.threshold", "aten.clamp", "aten.clamp_min",
-      "aten.clamp_max", "aten.abs", "aten.neg", "aten.exp", "aten.log", "aten.sqrt", "aten.rsqrt",
-      "aten.pow", "aten.square", "aten.reciprocal", "aten.add", "aten.sub", "aten.rsub",
-      "aten.mul", "aten.div", "aten.maximum", "aten.minimum", "aten.addcmul", "aten.where",
-      "aten.fill", "aten.zero", "aten.eq", "aten.ne", "aten.lt", "aten.le", "aten.gt", "aten.ge",
-      "aten.logical_not", "aten.masked_fill", "aten._prelu_kernel")  # fmt: skip
-def pointwise(ctx: Context, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Operands are broadcast; each pair of labelled dimensions that meet is coupled.
+@rule(torch.Tag.pointwise)
+@rule("aten._prelu_kernel", "aten.fill", "aten.floor_divide", "aten.hardswish",
+      "aten.log_sigmoid_forward", "aten.max.other", "aten.min.other", "aten.native_dropout",
+      "aten.rrelu_with_noise", "aten.zero")  # fmt: skip
+def pointwise(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """Operands are broadcast; the dimensions that meet are coupled.
 
-    A labelled dimension that meets an unlabelled one of the same length is frozen. A dimension of
-    length 1 is broadcast and meets nothing, nor does a neutral operand.
+    The result of a comparison carries labels like any other. A dimension of length one is
+    broadcast and meets nothing, nor does a neutral operand.
     """
     operands = [t for t in tree_leaves((args, {**kwargs, "out": None})) if isinstance(t, Tensor)]
-    parts = [(t, ctx.labels(t)) for t in operands]
-    solid = [(t, labels) for t, labels in parts if not labels.neutral]
-    dims: list[Vector | None] = [None] * out.dim()
-    for dim in range(out.dim()):
-        meeting = []
-        for tensor, labels in solid:
-            own = dim - (out.dim() - tensor.dim())
-            if own >= 0 and tensor.shape[own] == out.shape[dim] and out.shape[dim] > 1:
-                meeting.append(labels.dims[own])
-        dims[dim] = next((vector for vector in meeting if vector is not None), None)
-        if len(meeting) > 1 and dims[dim] is not None:
-            for vector in meeting:
-                ctx.couplings.couple(dims[dim], vector, FIXED)
-    ctx.set(out, Labels(tuple(dims), neutral=bool(parts) and not solid))
+    result = out[0] if isinstance(out, tuple) else out
+    dims: list[Vector | None] = []
+    for dim in range(result.dim()):
+        owned = ((tensor, dim - result.dim() + tensor.dim()) for tensor in operands)
+        meeting = [(t, own) for t, own in owned if own >= 0 and t.shape[own] == result.shape[dim]]
+        dims.append(met(ctx, meeting))
+    neutral = bool(operands) and all(ctx.labels(tensor).neutral for tensor in operands)
+    set_results(ctx, out, Labels(tuple(dims), neutral))
+
+
+@rule("aten.linalg_cross")
+def cross(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """One dimension of length three is mixed; the others meet."""
+    for tensor in args[:2]:
+        freeze_dims(ctx, tensor, [argument(args, kwargs, 2, "dim", -1)], "is a cross product's")
+    pointwise(ctx, args, kwargs, out)
+
+
+@rule("aten.glu")
+def glu(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """One half of a dimension gates the other, index by index."""
+    dim = argument(args, kwargs, 1, "dim", -1)
+    labels = ctx.labels(args[0])
+    vector = labels.at(dim)
+    if vector is not None:
+        gated, gate = vector.reshape(2, -1)
+        ctx.couplings.couple(gated, gate, FIXED)
+        labels = labels.with_dim(dim, varying(gated))
+    ctx.set(out, labels)

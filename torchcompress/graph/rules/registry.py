@@ -1,6 +1,7 @@
 """The table of rules: what each ATen operation does to labels."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -73,13 +74,16 @@ class Context(Protocol):
         ...
 
 
-Rule = Callable[[Context, tuple[Any, ...], dict[str, Any], Any], None]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+Rule = Callable[[Context, Args, Kwargs, Any], None]
 """Called after the operation ran with its positional and keyword arguments and its result."""
 
-_RULES: dict[str, Rule] = {}
+_RULES: dict[str | torch.Tag, Rule] = {}
 
 
-def rule(*operations: str) -> Callable[[Rule], Rule]:
+def rule(*operations: str | torch.Tag) -> Callable[[Rule], Rule]:
     """Registers what operations do to labels.
 
     The decorated function is called after the operation ran, with a `Context`, the positional and
@@ -89,7 +93,9 @@ def rule(*operations: str) -> Callable[[Rule], Rule]:
     operation that reads them as a whole by `ctx.selection`.
 
     Args:
-        operations: Names such as `aten.relu` or `mylib.scaled_silu`; in-place forms are included.
+        *operations: Names such as `aten.relu` or `mylib.scaled_silu`, with their in-place and
+            `out=` forms; one overload, such as `aten.max.other`; or a tag of torch's. A custom
+            operation tagged `torch.Tag.pointwise` needs no rule.
     """
 
     def register(function: Rule) -> Rule:
@@ -101,14 +107,22 @@ def rule(*operations: str) -> Callable[[Rule], Rule]:
 
 
 def find_rule(operation: torch._ops.OpOverload) -> Rule | None:
-    """Returns the rule of an operation, of its in-place form or of its `out=` form."""
+    """Returns the rule of an operation: of its overload, its name or one of its tags."""
     name = str(operation.overloadpacket)
-    return _RULES.get(name) or _RULES.get(name.removesuffix("_"))
+    for key in (str(operation), name, name.removesuffix("_"), *_tags(operation.overloadpacket)):
+        if key in _RULES:
+            return _RULES[key]
+    return None
 
 
-def argument(
-    args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None
-) -> Any:
+@cache
+def _tags(packet: torch._ops.OpOverloadPacket) -> frozenset[torch.Tag]:
+    """Returns the tags of an operation, which torch leaves out of some overloads."""
+    overloads = [getattr(packet, name) for name in packet.overloads()]
+    return frozenset(tag for overload in overloads for tag in overload.tags)
+
+
+def argument(args: Args, kwargs: Kwargs, position: int, name: str, default: Any = None) -> Any:
     """Returns an operation's argument, however it was passed."""
     if position < len(args):
         return args[position]
