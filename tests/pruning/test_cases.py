@@ -40,11 +40,11 @@ PRUNABLE: dict[str, tuple[str, ...]] = {
     "frozen_params": ("c1", "c2"),
     "group_conv": ("c1", "c3"),
     "group_conv_residual": ("c1",),
-    "groupnorm": ("c2",),
+    "groupnorm": ("c1", "c2"),
     "instancenorm_tracked": ("c1", "c2"),
     "layernorm_chlast": ("c1", "c2", "c3"),
     "lstm_after_cnn": (),
-    "max_over_channels_cbam": ("c2",),
+    "max_over_channels_cbam": ("c1", "c2"),
     "mha_module": (),
     "no_grad_branch": ("c1", "c2"),
     "output_is_residual": ("c1",),
@@ -67,7 +67,7 @@ PRUNABLE: dict[str, tuple[str, ...]] = {
 }
 """Groups of each case that must not be frozen; none where the code fixes every size."""
 
-INEXACT = {"cls_token_pos", "groupnorm", "layernorm_chlast", "max_over_channels_cbam",
+INEXACT = {"cls_token_pos", "layernorm_chlast", "max_over_channels_cbam",
            "mha_module", "timm_qkv_attention"}  # fmt: skip
 """Cases that compute a statistic over the pruned channels."""
 

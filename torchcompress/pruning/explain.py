@@ -1,5 +1,6 @@
 """Why a layer's channels go, stay, or only go together."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Explanation:
         lines += [f"    {place:{width}}  {count:6}" for place, count in group.members.items()]
         if group.coupled:
             lines.append("  coupled by")
-        lines += [f"    {op}: {', '.join(places)}" for op, places in group.coupled.items()]
+        lines += [_wrapped(f"{op}: {', '.join(places)}") for op, places in group.coupled.items()]
         return "\n".join(lines)
 
 
@@ -70,6 +71,12 @@ def explain(name: str, groups: Iterable[GroupCut], inexact: Mapping[str, str]) -
         name,
         tuple(by_name[group] for group in found),
         {group: reason for group, reason in inexact.items() if group in found},
+    )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text, 100, initial_indent="    ", subsequent_indent="      ", break_long_words=False
     )
 
 
