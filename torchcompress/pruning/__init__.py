@@ -3,5 +3,21 @@
 from torchcompress.pruning.channels import plan_channels, prune_channels
 from torchcompress.pruning.mends import Remaining, mend
 from torchcompress.pruning.plan import PruningPlan
+from torchcompress.pruning.pruner import ChannelPruner
+from torchcompress.pruning.regularizers import BNSparsity, GroupLasso, Growing
+from torchcompress.pruning.schedules import Cubic, Iterative, OneShot
 
-__all__ = ["PruningPlan", "Remaining", "mend", "plan_channels", "prune_channels"]
+__all__ = [
+    "BNSparsity",
+    "ChannelPruner",
+    "Cubic",
+    "GroupLasso",
+    "Growing",
+    "Iterative",
+    "OneShot",
+    "PruningPlan",
+    "Remaining",
+    "mend",
+    "plan_channels",
+    "prune_channels",
+]

@@ -45,7 +45,10 @@ class Budget:
     def keep(self, fraction: float) -> np.ndarray:
         """Returns how many units go of each group where each keeps the same fraction."""
         kept = [self.ratios.get(group.name, fraction) for group in self.groups]
-        wanted = [g.units - _floor(k * g.units) for g, k in zip(self.groups, kept, strict=True)]
+        wanted = [
+            g.units - _floor(k * self.floors.whole(g))
+            for g, k in zip(self.groups, kept, strict=True)
+        ]
         return self._rounded(np.array(wanted, np.int64))
 
     def meet(self, measure: Measure, limit: float) -> np.ndarray | None:

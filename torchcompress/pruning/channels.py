@@ -103,6 +103,7 @@ def plan_channels(
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
     forward: Forward | None = None,
+    since: PruningPlan | None = None,
     prove: bool = True,
 ) -> PruningPlan:
     """Plans which channels of a model go, and proves that the model works without them.
@@ -134,6 +135,8 @@ def plan_channels(
         loss: For `taylor` and `fisher`, called with the model's output and the labels of a batch,
             or the whole batch where it is a tensor or a dict; by default the cross entropy.
         forward: How the model is called on a batch of `data`.
+        since: A plan of this model before earlier cuts, such as `tc.history(model)[0]`: fractions
+            in `target`, `ratios` and `max_removed` are then of what the model had before them.
         prove: Run the trial. Without it the plan says "not run".
 
     Raises:
@@ -143,7 +146,8 @@ def plan_channels(
         UnsupportedError: Nothing in the model can be pruned.
     """
     scope = scope or ("layer" if target.quantity == "channels" else "global")
-    floors = Floors(round_to, min_channels, max_removed)
+    before = {group.name: group.channels for group in since.groups} if since else {}
+    floors = Floors(round_to, min_channels, max_removed, channels=before)
     _check(target, scope)
     ranking = find_importance(importance)
     seen, tensors = trace(model, x), named_tensors(model)
@@ -161,6 +165,7 @@ def plan_channels(
         scope=scope,
         ratios=layer_ratios(groups, ratios or {}),
         target=target,
+        since=since,
     )
     draft, trial = find_cut(Draft(model, tensors, seen, groups, {}), choice, x if prove else None)
     notes = choice.notes(draft.removed)

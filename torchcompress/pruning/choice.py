@@ -15,6 +15,7 @@ from torchcompress.pruning.budget import Budget, Measure, Removed, removal_order
 from torchcompress.pruning.counts import CountedCost
 from torchcompress.pruning.floors import Floors
 from torchcompress.pruning.importance import Scores
+from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.scope import rivals
 
 
@@ -31,6 +32,8 @@ class Choice:
         scope: `global`, `layer` or `isomorphic`.
         ratios: The fraction kept of groups that have one of their own, by name.
         target: What remains.
+        since: A plan of the model before earlier cuts, which the target is about; by default the
+            target is about the model itself.
     """
 
     model: nn.Module
@@ -41,6 +44,7 @@ class Choice:
     scope: str
     ratios: Mapping[str, float]
     target: Target
+    since: PruningPlan | None = None
 
     def __call__(self, free: list[Group]) -> Removed:
         """Returns the least that has to go of the given groups, at least one.
@@ -55,7 +59,7 @@ class Choice:
         each = self.target.quantity == "channels" and self.scope == "layer"
         if each and self.target.value >= 1 - self.floors.max_removed:
             return budget.removed(budget.keep(self.target.value))
-        whole = measure(np.zeros(len(free), np.int64))
+        whole = self._whole(budget, measure)
         limit = self.target.absolute(whole)
         counts = budget.meet(measure, limit)
         if counts is None:
@@ -81,6 +85,14 @@ class Choice:
         orders = removal_orders(budget.groups, self.scores)
         labels = [g.labels[order] for g, order in zip(budget.groups, orders, strict=True)]
         return CountedCost(terms[self.target.quantity], labels)
+
+    def _whole(self, budget: Budget, measure: Measure) -> float:
+        """Returns the cost of the model that the target is about."""
+        if self.since is None:
+            return measure(np.zeros(len(budget.groups), np.int64))
+        if self.target.quantity == "channels":
+            return sum(self.floors.whole(group) * group.width for group in budget.groups)
+        return {"macs": self.since.macs, "params": self.since.params}[self.target.quantity][0]
 
     def _unreachable(
         self, budget: Budget, least: float, limit: float, whole: float

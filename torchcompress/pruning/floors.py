@@ -1,7 +1,8 @@
 """What must remain of each group."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torchcompress.core.errors import CompressError
 from torchcompress.graph.groups import Group
@@ -17,6 +18,8 @@ class Floors:
         min_channels: A layer keeps at least this many channels.
         max_removed: A layer loses at most this fraction of its channels.
         yielding: `min_channels` and `max_removed` are met exactly, not rounded up.
+        channels: How many channels groups had before earlier cuts, by name; fractions are of
+            these.
 
     Raises:
         CompressError: A number out of range.
@@ -26,6 +29,7 @@ class Floors:
     min_channels: int = 1
     max_removed: float = 1.0
     yielding: bool = False
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("round_to", "min_channels"):
@@ -37,6 +41,10 @@ class Floors:
                 where="max_removed",
                 hint="it is the largest fraction of its channels that a layer loses",
             )
+
+    def whole(self, group: Group) -> float:
+        """Returns the units of a group before earlier cuts."""
+        return self.channels.get(group.name, group.units * group.width) / group.width
 
     def removed(self, group: Group, wanted: int) -> int:
         """Returns how many units go where `wanted` would, after rounding."""
@@ -63,7 +71,7 @@ class Floors:
         return removed == 0 or (group.units - removed) % self.step(group) == 0
 
     def _least(self, group: Group) -> int:
-        floor = max(1, self.min_channels / group.width, (1 - self.max_removed) * group.units)
+        floor = max(1, self.min_channels / group.width, (1 - self.max_removed) * self.whole(group))
         least = min(group.units, math.ceil(floor - 1e-9))
         up = -(-least // self.step(group)) * self.step(group)
         return least if self.yielding or least < self.step(group) or up > group.units else up

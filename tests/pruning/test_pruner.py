@@ -1,0 +1,280 @@
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from training_loop import X, batches, kept, net, same_tensors, sgd, train
+
+import torchcompress as tc
+from torchcompress import Target, plan_channels, prune_channels
+from torchcompress.core.modules import named_tensors
+from torchcompress.errors import CompressError, TargetUnreachable
+from torchcompress.pruning import ChannelPruner, Cubic, Growing, Iterative, OneShot
+
+HALF = Target(macs=0.5)
+
+
+def test_one_shot_before_the_first_step_equals_prune_channels() -> None:
+    model = net()
+    pruner = ChannelPruner(model, X, HALF, round_to=4).attach(sgd(model))
+    assert same_tensors(model, prune_channels(net(), X, HALF, round_to=4))
+    assert (pruner.steps, pruner.done, len(pruner.plans)) == (0, True, 1)
+    assert tc.history(model) == pruner.plans
+
+
+@pytest.mark.parametrize(
+    "schedule", [Cubic(end=9, every=2), Iterative(cuts=3, every=2), lambda step: min(step / 7, 1)]
+)
+@pytest.mark.parametrize("target", [HALF, Target(params=0.4), Target(macs=60_000)])
+def test_a_gradual_schedule_ends_at_the_target(
+    schedule: Callable[[int], float], target: Target
+) -> None:
+    model = net()
+    optimizer = sgd(model)
+    pruner = ChannelPruner(model, X, target, schedule=schedule, round_to=1).attach(optimizer)
+    whole = plan_channels(net(), X, target, round_to=1)
+    cost = {"macs": whole.macs, "params": whole.params}[target.quantity]
+    limit = target.absolute(cost[0])
+    for step in range(10):
+        left = pruner.remaining()[target.quantity]
+        assert left <= cost[0] - schedule(step) * (cost[0] - limit) + 1e-6
+        train(model, [optimizer], 1, first=step)
+    assert pruner.done
+    assert len(pruner.plans) > 1
+    assert 0.98 * limit - 0.02 * cost[0] < pruner.remaining()[target.quantity] <= limit
+    assert model(X).shape == (2, 4)
+
+
+def test_fractions_are_of_the_model_as_it_was() -> None:
+    model = net()
+    optimizer = sgd(model)
+    schedule = Iterative(cuts=5, every=1)
+    pruner = ChannelPruner(
+        model, X, Target(channels=0.25), schedule=schedule, ratios={"0": 0.5}, round_to=4
+    )
+    pruner.attach(optimizer)
+    widths = [(model.get_parameter("0.weight").shape[0], model.get_parameter("3.weight").shape[0])]
+    for step in range(4):
+        train(model, [optimizer], 1, first=step)
+        widths.append(
+            (model.get_parameter("0.weight").shape[0], model.get_parameter("3.weight").shape[0])
+        )
+    assert widths == [(12, 24), (12, 20), (8, 16), (8, 12), (8, 8)]
+
+
+def test_a_later_plan_can_be_about_the_model_before_the_first() -> None:
+    whole = net()
+    first = prune_channels(whole, X, Target(channels=0.6), round_to=8)
+    (plan,) = tc.history(first)
+    assert isinstance(plan, tc.PruningPlan)
+    assert [g.kept for g in plan.groups if not g.frozen] == [8, 16]
+    fractions_of_before = plan_channels(first, X, Target(channels=0.5), since=plan)
+    assert fractions_of_before.removed == {}
+    limit = plan.macs[0] * 0.3
+    again = plan_channels(first, X, Target(macs=0.3), since=plan, round_to=1)
+    assert 0.8 * limit < again.macs[1] <= limit
+
+
+def test_a_cap_is_a_fraction_of_the_model_as_it_was() -> None:
+    model = net()
+    optimizer = sgd(model)
+    schedule = Iterative(cuts=3, every=1)
+    with pytest.raises(TargetUnreachable):
+        ChannelPruner(model, X, Target(params=0.2), schedule=schedule, max_removed=0.5)
+    pruner = ChannelPruner(model, X, Target(params=0.3), schedule=schedule, max_removed=0.5)
+    pruner.attach(optimizer)
+    train(model, [optimizer], 3)
+    assert pruner.done
+    assert (model.get_parameter("0.weight").shape[0], len(model.get_parameter("3.weight"))) == (
+        8,
+        16,
+    )
+
+
+def test_the_schedule_counts_optimizer_steps_under_accumulation() -> None:
+    model = net()
+    optimizer = sgd(model)
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(3)).attach(optimizer)
+    for index, (images, labels) in enumerate(batches(8)):
+        nn.functional.cross_entropy(model(images), labels).backward()
+        if index % 2:
+            assert pruner.done == (index > 6)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=index % 4 == 1)
+    assert (pruner.steps, pruner.done) == (4, True)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_that_a_grad_scaler_skips_does_not_count(fused: bool) -> None:
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=fused)
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(2), round_to=1).attach(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    for index, factor in enumerate((1.0, float("inf"), float("inf"), 1.0)):
+        optimizer.zero_grad()
+        scaler.scale(model(X).square().sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert pruner.steps == (1, 1, 1, 2)[index]
+        assert pruner.done == (index == 3)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_averages_are_cut_along(use_buffers: bool) -> None:
+    model, twin = net(), net()
+    averages = [
+        AveragedModel(m, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=use_buffers)
+        for m in (model, twin)
+    ]
+    plain = copy.deepcopy(model)
+    optimizers = [sgd(model), sgd(twin)]
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(3), round_to=4)
+    pruner.attach(optimizers[0], ema=[averages[0], plain])
+    for index in range(3):
+        for one, optimizer, average in zip((model, twin), optimizers, averages, strict=True):
+            train(one, [optimizer], 1, first=index)
+            if index < 2:
+                average.update_parameters(one)
+    expected = named_tensors(averages[1].module)
+    for name, mean in named_tensors(averages[0].module).items():
+        assert torch.equal(mean, kept(expected[name], name, pruner.plans))
+    averages[0].update_parameters(model)
+    assert averages[0](X).shape == (2, 4)
+    assert tc.history(plain) == pruner.plans
+
+
+REGULARIZERS = [None, "bn", "group_lasso", Growing(delta=0.1, every=2)]
+
+
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+@pytest.mark.parametrize("stop", [1, 4, 6, 9])
+def test_a_resumed_training_equals_one_that_never_stopped(regularizer: Any, stop: int) -> None:
+    def start(state: Any = None) -> tuple[nn.Module, torch.optim.Optimizer, ChannelPruner]:
+        model = net()
+        pruner = ChannelPruner(
+            model, X, HALF, schedule=Cubic(end=8, every=3), regularizer=regularizer, round_to=1
+        )
+        if state is not None:
+            pruner.load_state_dict(state["pruner"])
+            model.load_state_dict(state["model"])
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        if state is not None:
+            optimizer.load_state_dict(state["optimizer"])
+        return model, optimizer, pruner.attach(optimizer)
+
+    whole, straight, _ = start()
+    train(whole, [straight], 10)
+    model, optimizer, pruner = start()
+    train(model, [optimizer], stop)
+    file = io.BytesIO()
+    parts = {"model": model, "optimizer": optimizer, "pruner": pruner}
+    torch.save({name: part.state_dict() for name, part in parts.items()}, file)
+    file.seek(0)
+    resumed, optimizer, again = start(torch.load(file, weights_only=True))
+    assert again.steps == stop
+    assert again.plans == pruner.plans
+    train(resumed, [optimizer], 10 - stop, first=stop)
+    assert same_tensors(resumed, whole)
+    assert again.done
+    assert tc.history(resumed) == tc.history(whole)
+
+
+def test_a_state_of_another_training_is_refused() -> None:
+    states = []
+    for target in (HALF, Target(macs=0.3)):
+        pruner = ChannelPruner(net(), X, target, round_to=1)
+        pruner.attach(sgd(pruner.model))
+        states.append(pruner.state_dict())
+    with pytest.raises(CompressError, match="cut otherwise"):
+        pruner.load_state_dict(states[0])
+    pruner.load_state_dict(states[1])
+    assert len(pruner.plans) == 1
+
+
+def test_the_result_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = net()
+    optimizer = sgd(model)
+    ChannelPruner(model, X, HALF, schedule=Iterative(cuts=2, every=2)).attach(optimizer)
+    train(model, [optimizer], 4)
+    tc.save(model, tmp_path / "model.tcz")
+    loaded = tc.load(tmp_path / "model.tcz", model=net())
+    assert tc.history(loaded) == tc.history(model)
+    assert torch.equal(loaded(X), model.eval()(X))
+
+
+def test_closed_it_leaves_the_training_alone() -> None:
+    model = net()
+    optimizer = sgd(model)
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(2), regularizer="group_lasso").attach(
+        optimizer
+    )
+    train(model, [optimizer], 1)
+    pruner.close()
+    train(model, [optimizer], 3)
+    assert (pruner.steps, pruner.plans) == (1, ())
+    assert not model._forward_pre_hooks
+    pruner.attach(optimizer)
+    train(model, [optimizer], 1)
+    assert pruner.done
+
+
+def test_planning_leaves_the_training_undisturbed() -> None:
+    model, twin = net(), net()
+    optimizers = [sgd(model), sgd(twin)]
+    never = ChannelPruner(model, X, HALF, schedule=OneShot(99), regularizer=Growing(delta=1e-30))
+    never.attach(optimizers[0])
+    model.train()
+    state = torch.get_rng_state()
+    for one, optimizer in zip((model, twin), optimizers, strict=True):
+        train(one, [optimizer], 3)
+    assert same_tensors(model, twin)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("importance", ["taylor"])
+def test_importances_that_run_the_model_keep_its_gradients(importance: str) -> None:
+    model, twin = net(), net()
+    optimizers = [sgd(model), sgd(twin)]
+    pruner = ChannelPruner(
+        model, X, HALF, schedule=OneShot(2), importance=importance, data=list(batches(2))
+    )
+    pruner.attach(optimizers[0])
+    for one, optimizer in zip((model, twin), optimizers, strict=True):
+        train(one, [optimizer], 2)
+    for (name, mine), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert mine.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(mine.grad, kept(theirs.grad, name, pruner.plans))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": Target(macs=1.0)}, "takes nothing away"),
+        ({"target": Target(macs=0.0001)}, "at least"),
+        ({"regularizer": "bn"}, "no step to act in"),
+        ({"schedule": lambda step: 2.0}, "gives 2.0 at step 0"),
+        ({"exclude": ["nothing"]}, "'nothing' matches nothing"),
+    ],
+)
+def test_what_could_have_no_effect_is_refused_at_once(
+    options: dict[str, Any], message: str
+) -> None:
+    model = net()
+    arguments: dict[str, Any] = {"target": HALF, **options}
+    with pytest.raises(CompressError, match=message):
+        ChannelPruner(model, X, **arguments).attach(sgd(model))
+
+
+def test_it_is_attached_once() -> None:
+    model = net()
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(5)).attach(sgd(model))
+    with pytest.raises(CompressError, match="attached already"):
+        pruner.attach(sgd(model))

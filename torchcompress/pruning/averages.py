@@ -1,0 +1,63 @@
+"""Running averages of a model that are cut along with it."""
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from torchcompress.core.errors import CompressError
+from torchcompress.core.modules import named_tensors
+from torchcompress.pruning.plan import PruningPlan
+from torchcompress.pruning.surgery import sliced
+from torchcompress.training.ema import EMA
+
+Average = nn.Module | EMA
+"""A copy of the model that holds averages, an `AveragedModel` around one, or the trainer's."""
+
+
+def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
+    """Refuses what cannot be cut as an average of a model.
+
+    Args:
+        model: The model.
+        averages: What is to be cut along with it.
+
+    Raises:
+        CompressError: Neither a module nor an `EMA`, or a copy that has other tensors.
+    """
+    for average in averages:
+        if not isinstance(average, Average):
+            raise CompressError(
+                f"{type(average).__name__} is no module that holds averages",
+                where="ema",
+                hint="give a copy of the model, an AveragedModel or the trainer's EMA",
+            )
+        if isinstance(average, nn.Module):
+            shapes = [
+                {name: tuple(tensor.shape) for name, tensor in named_tensors(m).items()}
+                for m in (model, _copy_in(average))
+            ]
+            if shapes[0] != shapes[1]:
+                raise CompressError(
+                    f"{type(average).__name__} holds other tensors than the model",
+                    where="ema",
+                    hint="give a copy of the model as it is now",
+                )
+
+
+def cut_averages(averages: Sequence[Average], plan: PruningPlan) -> None:
+    """Cuts averages like the model that they are of.
+
+    Args:
+        averages: Averages of the model before the cut.
+        plan: What goes.
+    """
+    for average in averages:
+        if isinstance(average, EMA):
+            average.reshape(lambda name, mean: sliced(mean, plan.removed.get(name, {})))
+        else:
+            plan.apply(_copy_in(average), inplace=True)
+
+
+def _copy_in(average: nn.Module) -> nn.Module:
+    return average.module if isinstance(average, AveragedModel) else average
