@@ -80,6 +80,20 @@ def test_a_later_plan_can_be_about_the_model_before_the_first() -> None:
     assert 0.8 * limit < again.macs[1] <= limit
 
 
+def test_the_way_can_begin_before_an_earlier_cut() -> None:
+    model = prune_channels(net(), X, Target(channels=0.75))
+    (plan,) = tc.history(model)
+    assert isinstance(plan, tc.PruningPlan)
+    optimizer = sgd(model)
+    schedule = Iterative(cuts=4, every=1)
+    pruner = ChannelPruner(model, X, Target(channels=0.25), schedule=schedule, since=plan)
+    pruner.attach(optimizer)
+    train(model, [optimizer], 3)
+    targets = [cut.target for cut in pruner.plans]
+    assert targets == ["channels=0.625", "channels=0.4375", "channels=0.25"]
+    assert len(model.get_parameter("3.weight")) == 8
+
+
 def test_a_cap_is_a_fraction_of_the_model_as_it_was() -> None:
     model = net()
     optimizer = sgd(model)

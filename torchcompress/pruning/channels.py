@@ -48,6 +48,7 @@ class PlanOptions(TypedDict, total=False):
     data: Iterable[Any] | None
     loss: Loss | None
     forward: Forward | None
+    since: PruningPlan | None
     prove: bool
 
 

@@ -103,7 +103,7 @@ class ChannelPruner(Callback):
                 where="regularizer",
                 hint="let the schedule end later, such as OneShot(1000)",
             )
-        self._first = plan_channels(self.model, x, target, since=None, **options)
+        self._first = plan_channels(self.model, x, target, **options)
         if not self._first.removed:
             raise CompressError(f"{target} takes nothing away", where="target")
         if self.regularizer is not None:
@@ -256,12 +256,14 @@ class ChannelPruner(Callback):
 
     def _plan(self, fraction: float) -> PruningPlan:
         """Returns what has to go for a fraction of the way."""
-        quantities = {"macs": self._first.macs[0], "params": self._first.params[0]}
+        before = self._options.get("since") or self._first
+        quantities = {"macs": before.macs[0], "params": before.params[0]}
         target = self.target.partway(fraction, quantities.get(self.target.quantity, 1))
         ratios = self._options.get("ratios") or {}
         options = self._options.copy()
+        options["since"] = before
         options["ratios"] = {glob: 1 - fraction * (1 - kept) for glob, kept in ratios.items()}
-        return plan_channels(self.model, self.x, target, since=self._first, **options)
+        return plan_channels(self.model, self.x, target, **options)
 
     def _cut(self, plan: PruningPlan) -> None:
         """Cuts the model, and all that hangs on its parameters, or nothing."""
