@@ -52,7 +52,7 @@ class _Replay(CountedRun):
         self._removed = np.fromiter(removed, np.int64, len(removed))
         self._roots = trace.couplings.roots
         self._at: dict[int, Contraction | Selection] = {
-            event.index: event for event in (*trace.contractions, *trace.selections)
+            event.index: event for event in trace.events
         }
 
     def run(

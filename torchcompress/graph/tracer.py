@@ -56,6 +56,11 @@ class Trace:
     training: "Trace | None" = None
 
     @property
+    def events(self) -> list[Contraction | Selection]:
+        """The operations that read a labelled dimension as a whole or sum over it."""
+        return [*self.contractions, *self.selections]
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the run."""
         return sum(contraction.macs for contraction in self.contractions)

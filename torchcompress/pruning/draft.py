@@ -98,7 +98,8 @@ class Draft:
     def _groups_left(self) -> dict[str, int]:
         roots, gone = self.seen.couplings.roots, self.labels()
         left = {}
-        for event in (*self.seen.contractions, *self.seen.selections):
+        runs = [self.seen] if self.seen.training is None else [self.seen, self.seen.training]
+        for event in (event for run in runs for event in run.events):
             if event.groups is not None and event.layer is not None:
                 kept = int((~np.isin(roots(event.groups), gone)).sum())
                 if kept < event.groups.size:

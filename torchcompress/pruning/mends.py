@@ -36,9 +36,9 @@ def mend(*kinds: type[nn.Module]) -> Callable[[Mend], Mend]:
 
     A module that repeats a size in an attribute and reads it in its forward pass breaks once the
     tensors are smaller. The decorated function is called where a cut reaches tensors of the
-    module or of its children. It takes the module and a `Remaining`, and returns the attributes
-    that change: whole numbers, or lists of such where the attribute is a tuple, and none larger
-    than before.
+    module or of its children, or its first input. It takes the module and a `Remaining`, and
+    returns the attributes that change: whole numbers, or lists of such where the attribute is a
+    tuple, and none larger than before.
 
     Args:
         kinds: Classes of modules.

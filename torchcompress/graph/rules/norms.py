@@ -1,5 +1,6 @@
 """Rules for norms: per-channel norms are exact, norms over channels leave out what is gone."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,22 +8,28 @@ from torch import Tensor
 
 from torchcompress.graph.events import Mask
 from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.rules.meeting import freeze_dims
 from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, rule
 
 
 @rule("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training",
-      "aten._native_batch_norm_legit", "aten.cudnn_batch_norm")  # fmt: skip
+      "aten._native_batch_norm_legit", "aten.cudnn_batch_norm",
+      "aten.miopen_batch_norm")  # fmt: skip
 def batch_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """A per-channel norm couples its parameters and buffers to the channels."""
+    """A per-channel norm couples its parameters and buffers to the channels.
+
+    With statistics of the batch it reads every other dimension as a whole.
+    """
     labels = ctx.labels(args[0])
-    for tensor in args[1:5]:
-        if isinstance(tensor, Tensor):
-            ctx.couplings.couple(labels.dims[1], ctx.labels(tensor).dims[0], FIXED)
-    if any(value is True for value in args):  # In training, the statistics are of the batch.
-        others = [dim for dim in range(args[0].dim()) if dim != 1]
-        freeze_dims(ctx, args[0], others, "is averaged over by a batch norm")
+    tensors = [value for value in args[1:5] if isinstance(value, Tensor)]
+    for tensor in tensors:
+        ctx.couplings.couple(labels.dims[1], ctx.labels(tensor).dims[0], FIXED)
+    if any(value is True for value in args):  # The only flag is that of training.
+        masks = [Mask(0, d, v) for d, v in enumerate(labels.dims) if v is not None and d != 1]
+        ctx.selection(masks, masks)
     ctx.set(out[0], labels)
+    for statistic in out[1:3]:
+        if statistic.shape == args[0].shape[1:2]:
+            ctx.set(statistic, Labels(labels.dims[1:2]))
 
 
 @rule("aten.native_layer_norm", "aten._fused_rms_norm")
@@ -54,7 +61,7 @@ def layer_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
 
 @rule("aten.native_group_norm")
 def group_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
-    """Each group of channels is normalised on its own.
+    """Each group of channels is normalised on its own, over all positions.
 
     Whole groups go, which is exact, or the same offsets of every group.
     """
@@ -63,24 +70,24 @@ def group_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     channels, affine = labels.dims[1], [place for place in (1, 2) if args[place] is not None]
     for place in affine:
         ctx.couplings.couple(channels, ctx.labels(args[place]).dims[0], FIXED)
+    positions = [Mask(0, d, v) for d, v in enumerate(labels.dims) if v is not None and d > 1]
+    reads, writes = [*positions], [*positions]
+    inexact = [mask.labels for mask in positions]
     group: Vector | None = None
     if channels is not None:
         group, offset = ctx.couplings.split(channels, (count, len(channels) // count))
-        reads = [Mask(0, 1, channels), *(Mask(place, 0, channels) for place in affine)]
-        writes = [Mask(0, 1, channels)]
-        if group is not None:
-            writes += [Mask(statistic, 1, group) for statistic in (1, 2)]
+        reads += [Mask(0, 1, channels), *(Mask(place, 0, channels) for place in affine)]
+        writes.append(Mask(0, 1, channels))
+        inexact += [] if offset is None else [offset]
+    if group is not None:
+        writes += [Mask(statistic, 1, group) for statistic in (1, 2)]
 
-        def resize(args: Args, left: Callable[[Vector], int]) -> Args:
-            groups = count if group is None else left(group)
-            return *args[:4], args[0].shape[1], args[5], groups, *args[7:]
+    def resize(args: Args, left: Callable[[Vector], int]) -> Args:
+        batch, channels, *positions = args[0].shape
+        groups = count if group is None else left(group)
+        return *args[:3], batch, channels, math.prod(positions), groups, *args[7:]
 
-        ctx.selection(
-            reads, writes, resize, inexact=[] if offset is None else [offset], groups=group
-        )
-    for dim, vector in enumerate(labels.dims):
-        if dim > 1:
-            ctx.couplings.freeze(vector, "is a position that a group norm reduces over")
-    ctx.set(out[0], Labels((labels.dims[0], channels, *(None for _ in x.shape[2:]))))
+    ctx.selection(reads, writes, resize, inexact=inexact, groups=group)
+    ctx.set(out[0], labels)
     for statistic in out[1:]:
         ctx.set(statistic, Labels((labels.dims[0], group)))

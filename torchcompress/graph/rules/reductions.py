@@ -7,10 +7,7 @@ from torch import Tensor
 
 from torchcompress.graph.events import Mask
 from torchcompress.graph.labels import Labels
-from torchcompress.graph.rules.registry import Context, Rule, argument, rule
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
+from torchcompress.graph.rules.registry import Args, Context, Kwargs, Rule, argument, rule
 
 
 def _reduction(position: int, *, exact: bool) -> Rule:
