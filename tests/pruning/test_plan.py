@@ -109,6 +109,19 @@ def test_a_plan_is_not_applied_twice(plan: PruningPlan) -> None:
         plan.apply(plan.apply(net()))
 
 
+@pytest.mark.parametrize(
+    "place", [{"dtype": torch.bfloat16}, {"dtype": torch.float64}, {"device": "meta"}], ids=str
+)
+def test_a_plan_is_applied_to_a_copy_of_another_dtype_or_device(
+    plan: PruningPlan, place: dict[str, Any]
+) -> None:
+    found = plan.apply(net().to(**place)).state_dict()
+    expected = plan.apply(net()).to(**place).state_dict()
+    assert {n: (t.shape, t.dtype, t.device) for n, t in found.items()} == {
+        n: (t.shape, t.dtype, t.device) for n, t in expected.items()
+    }
+
+
 def test_a_plan_that_does_not_fit_changes_nothing(plan: PruningPlan) -> None:
     model = net(32)
     before = copy.deepcopy(model.state_dict())

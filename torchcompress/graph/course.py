@@ -62,12 +62,17 @@ class Course:
 
     Args:
         decisions: What the traced run decided.
+
+    Attributes:
+        operands: What each decision was made on.
+        rounding: The coarsest relative rounding of any result.
     """
 
     def __init__(self, decisions: Mapping[Key, Decision]) -> None:
         self._decisions = decisions
         self._counts: Counter[str] = Counter()
         self.operands: dict[str, list[Tensor]] = {}
+        self.rounding = 0.0
 
     def taken(self, func: torch._ops.OpOverload, args: Any, out: Any) -> Any:
         """Returns an operation's result, with what the traced run decided in its place.
@@ -79,6 +84,8 @@ class Course:
             args: Its arguments.
             out: Its own result.
         """
+        if isinstance(out, Tensor) and out.is_floating_point():
+            self.rounding = max(self.rounding, torch.finfo(out.dtype).eps)
         if not self._decisions or not decides(func, args, out):
             return out
         name = str(func.overloadpacket)

@@ -14,11 +14,16 @@ class CountedRun(TorchDispatchMode):
 
     An operation without a rule is decomposed where it can be, so that two runs over the same path
     give the same operations the same positions.
+
+    Attributes:
+        index: Position of the operation that runs.
+        steps: Names of the operations so far.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.index = -1
+        self.steps: list[str] = []
 
     def __torch_dispatch__(
         self,
@@ -35,7 +40,13 @@ class CountedRun(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         self.index += 1
+        self.steps.append(str(func.overloadpacket))
         return self.run(func, args, kwargs)
+
+    def restart(self) -> None:
+        """Counts another run from the start."""
+        self.index = -1
+        self.steps = []
 
     @abstractmethod
     def run(

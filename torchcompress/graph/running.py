@@ -1,16 +1,20 @@
 """Calling a model so that every run takes the path of the traced one."""
 
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
-from torchcompress.core.modules import undisturbed
+from torchcompress.core.modules import copied, shadow, undisturbed
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -21,18 +25,50 @@ class Conditions:
         training: Paths of the modules that run in train mode, for a branch that only training
             takes.
         gradients: Gradients are recorded, for a forward pass that differentiates.
+        seed: Random numbers that the model draws are those of this seed.
+        writes: The forward pass changes parameters.
     """
 
     training: tuple[str, ...] = ()
     gradients: bool = False
+    seed: int = 0
+    writes: bool = False
+
+    def copy(self, model: M) -> M:
+        """Returns a copy that may run without any effect on the original."""
+        return copied(model) if self.writes else shadow(model)
 
     @contextmanager
     def hold(self, model: nn.Module) -> Iterator[None]:
         """Keeps a model in these conditions for a block, then restores it."""
-        with undisturbed(model), torch.set_grad_enabled(self.gradients), plain_kernels():
+        with (
+            undisturbed(model),
+            torch.set_grad_enabled(self.gradients),
+            plain_kernels(),
+            _seeded(self.seed),
+        ):
             for path in self.training:
                 model.get_submodule(path).training = True
             yield
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    plain, numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(numpy)
+
+
+def random_state() -> list[Any]:
+    """Returns where the random numbers of Python, NumPy and torch stand, to be compared."""
+    numpy = np.random.get_state(legacy=False)
+    return [random.getstate(), str(numpy), torch.get_rng_state().tolist()]
 
 
 def on_the_way(names: Iterable[str], model: nn.Module) -> tuple[str, ...]:

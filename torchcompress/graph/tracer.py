@@ -20,7 +20,8 @@ from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Resize, Selection
 from torchcompress.graph.labels import Labels, Vector, varying
 from torchcompress.graph.rules import FIXED, find_rule
-from torchcompress.graph.running import Conditions, on_the_way, run_model
+from torchcompress.graph.running import Conditions, on_the_way, random_state, run_model
+from torchcompress.graph.steady import check_steady
 from torchcompress.graph.store import LabelStore
 
 
@@ -97,10 +98,12 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
         return _watched(model, x, gradients=True)
 
 
-def _watched(model: nn.Module, x: Inputs, *, gradients: bool) -> Trace:
-    model = shadow(model)
+def _watched(original: nn.Module, x: Inputs, *, gradients: bool) -> Trace:
+    model = shadow(original)
     tracer = _Tracer(model)
     seen = tracer.watch(model, x, Conditions(gradients=gradients))
+    if tracer.drew:
+        check_steady(original, x, seen.conditions, tracer.steps)
     unread, training = tracer.unread(), None
     if unread:
         try:
@@ -126,16 +129,17 @@ class _Tracer(CountedRun):
         self._names: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._decisions: dict[Key, Decision] = {}
+        self.drew = False
         self._read: set[str] = set()
         self._written: set[int] = set()
         self._operation = ""
-        self._held: list[Tensor] = []
-        for name, tensor in named_tensors(model).items():
+        self._held = named_tensors(model)
+        self._before: dict[str, Tensor] = {}
+        for name, tensor in self._held.items():
             dims = tuple(varying(self.couplings.new(size)) for size in tensor.shape)
             self.tensors[name] = Labels(dims)
             self._store.set(tensor, self.tensors[name])
             self._names[tensor.untyped_storage()._cdata] = name
-            self._held.append(tensor)
 
     def watch(self, model: nn.Module, x: Inputs, conditions: Conditions) -> Trace:
         """Runs the model once and returns what was seen; `settled` has the last word.
@@ -143,11 +147,17 @@ class _Tracer(CountedRun):
         Raises:
             TraceError: The model fails, or its output holds no tensor that could be found.
         """
-        self.index = -1
+        self.restart()
         self.contractions, self.selections, self.unknown = [], [], Counter()
         self._counts, self._decisions = Counter(), {}
-        with conditions.hold(model), self._calls.followed(), self:
-            output = run_model(model, x)
+        try:
+            with conditions.hold(model), self._calls.followed(), self:
+                before = random_state()
+                output = run_model(model, x)
+                self.drew = random_state() != before
+        finally:
+            for name, tensor in self._before.items():
+                self._held[name].data.copy_(tensor)
         outputs = dict(tensors_in(output))
         if not outputs:
             raise TraceError(
@@ -166,24 +176,29 @@ class _Tracer(CountedRun):
             self._calls.by_path,
             outputs={name: tuple(tensor.shape) for name, tensor in outputs.items()},
             decisions=self._decisions,
-            conditions=conditions,
+            conditions=replace(conditions, writes=bool(self._before)),
         )
 
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs one operation and applies its rule."""
-        out = func(*args, **kwargs)
         self._operation = str(func.overloadpacket)
         self.couplings.operation = self._operation.removeprefix("aten.").removesuffix("_")
-        self._written = {
-            id(value)
+        written = [
+            value
             for position, argument in enumerate(func._schema.arguments)
             if argument.alias_info is not None and argument.alias_info.is_write
             for value in tree_leaves(
                 args[position] if position < len(args) else kwargs.get(argument.name)
             )
-        }
+        ]
+        self._written = {id(value) for value in written}
+        for value in written:
+            name = self.name(value) if isinstance(value, Tensor) else None
+            if name is not None:
+                self._before.setdefault(name, self._held[name].detach().clone())
+        out = func(*args, **kwargs)
         rule = find_rule(func)
         if rule is not None:
             rule(self, args, kwargs, out)

@@ -1,6 +1,6 @@
 """The plan of a channel cut: plain data that can be read, stored and applied."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from torch import nn
@@ -8,6 +8,7 @@ from torch import nn
 from torchcompress.core.history import record
 from torchcompress.core.modules import copied
 from torchcompress.core.plan import Plan
+from torchcompress.pruning.compose import composed_groups, composed_removal, composed_shapes
 from torchcompress.pruning.explain import Explanation, explain
 from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.surgery import Removal, check_fits, check_mends, cut
@@ -84,6 +85,33 @@ class PruningPlan(Plan):
         cut(pruned, self.removed, self.mends)
         record(pruned, self)
         return pruned
+
+    def then(self, later: "PruningPlan") -> Self:
+        """Returns one plan for this one followed by another.
+
+        Args:
+            later: A plan made on the model that this plan gives.
+
+        Raises:
+            CompressError: The plans do not follow each other; names the first tensor that differs.
+        """
+        shapes = composed_shapes(self.removed, self.shapes, later.shapes)
+        paths = dict.fromkeys((*self.mends, *later.mends))
+        tried = [d for d in (self.difference, later.difference) if d is not None]
+        return replace(
+            self,
+            target=f"{self.target}, then {later.target}",
+            groups=composed_groups(self.groups, later.groups),
+            removed=composed_removal(self.removed, later.removed, shapes),
+            mends={p: {**self.mends.get(p, {}), **later.mends.get(p, {})} for p in paths},
+            shapes=shapes,
+            macs=(self.macs[0], later.macs[1]),
+            params=(self.params[0], later.params[1]),
+            notes={**self.notes, **later.notes},
+            inexact={**self.inexact, **later.inexact},
+            untested=tuple(dict.fromkeys((*self.untested, *later.untested))),
+            difference=max(tried) if len(tried) == 2 else None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, map_tensors, tensors_in
-from torchcompress.core.modules import shadow
+from torchcompress.core.modules import copied, named_tensors
 from torchcompress.graph.course import Course
 from torchcompress.graph.replay import run_on_course, run_with_channels_zeroed
 from torchcompress.graph.tracer import Trace
@@ -36,6 +36,13 @@ class Trial:
     failure: str | None
     alive: frozenset[int]
 
+    def and_also(self, other: "Trial | None") -> "Trial":
+        """Returns the outcome of a trial that passed and of one that followed, if any."""
+        if other is None:
+            return self
+        worst = max(self.difference, other.difference)
+        return Trial(worst, other.failure, self.alive | other.alive)
+
 
 @dataclass(frozen=True)
 class _Setting:
@@ -47,11 +54,11 @@ class _Setting:
 
 
 class Proof:
-    """The trials of one model, in float32: what they share is made once.
+    """The trials of one model: what they share is made once.
 
     Each trial runs on the example input; then on noise of its shape, with nothing of the model
     left constant or at zero, so that nothing hides; then in train mode where only that takes some
-    branch.
+    branch. In float32, or as the model is where its code names another type.
 
     Args:
         model: The original; left as it was.
@@ -60,29 +67,24 @@ class Proof:
     """
 
     def __init__(self, model: nn.Module, x: Inputs, trace: Trace) -> None:
-        original, inputs = shadow(model).float(), _single(x)
-        awake = awakened(original)
-        self._settings = [
-            _Setting(original, inputs, trace),
-            _Setting(awake, _noise(inputs), trace),
-        ]
-        if trace.training is not None:
-            self._settings.append(_Setting(awake, inputs, trace.training))
+        original, inputs = _precise(model, x, trace)
+        awake, noise = awakened(original), _noise(inputs)
+        self._example = _Setting(original, inputs, trace)
+        self._training = trace.training and _Setting(awake, inputs, trace.training)
+        self._awake = [_Setting(awake, noise, trace), _Setting(awake, inputs, trace)]
 
     def misfit(self, apply: Cut) -> str | None:
         """Returns how a cut model fails to run or gives outputs of other shapes, or None."""
-        for setting in self._settings[:1] + self._settings[2:]:
+        for setting in filter(None, (self._example, self._training)):
             try:
                 found, _ = _run_cut(setting, apply)
             except TraceError as error:
                 return _told(setting, str(error.__cause__))
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors_in(found)}
-            for name, expected in setting.trace.outputs.items():
-                if shapes.get(name) != expected:
-                    what = f"output {name}".rstrip()
-                    return _told(
-                        setting, f"{what} has the shape {shapes.get(name)}, not {expected}"
-                    )
+            for name, shape in setting.trace.outputs.items():
+                if shapes.get(name) != shape:
+                    failure = f"output {name}".rstrip() + f" has the shape {shapes.get(name)}"
+                    return _told(setting, f"{failure}, not {shape}")
         return None
 
     def trial(self, removed: set[int], apply: Cut) -> Trial:
@@ -93,47 +95,73 @@ class Proof:
             apply: Makes the cut.
 
         Raises:
-            TraceError: The original takes another path than in the traced run.
+            TraceError: The original takes another path than in the traced run, or gives nothing
+                that could be compared.
         """
-        worst, alive = 0.0, set[int]()
-        for setting in self._settings:
-            try:
-                found, basis = _run_cut(setting, apply)
-            except TraceError as error:
-                cause = _told(setting, str(error.__cause__))
-                return Trial(float("nan"), cause, frozenset(alive))
-            course = Course(setting.trace.decisions)
-            output, seen = run_with_channels_zeroed(
-                setting.model, setting.inputs, setting.trace, removed, course
+        trial = _compare(self._example, removed, apply)
+        if trial is None:
+            raise TraceError(
+                "the output is empty or not finite, so that no cut of the model can be proved",
+                where=type(self._example.model).__name__,
+                hint="give an example input that the model answers, or plan with prove=False",
             )
-            alive |= seen
-            difference, failure = compare_outputs(output, found)
-            if failure is None and course.operands:
-                more, failure = compare_outputs(course.operands, basis, "what is decided by")
-                difference = max(difference, more)
-            if failure is not None:
-                return Trial(difference, _told(setting, failure), frozenset(alive))
-            worst = max(worst, difference)
-        return Trial(worst, None, frozenset(alive))
+        for settings in (self._awake, [self._training] if self._training else []):
+            if trial.failure is not None:
+                break
+            # Noise may be outside of the model's domain; then the example input has to do.
+            more = (_compare(setting, removed, apply) for setting in settings)
+            trial = trial.and_also(next(filter(None, more), None))
+        return trial
+
+
+def _compare(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
+    """Returns the outcome of one comparison, or None where the original gives no numbers."""
+    trace = setting.trace
+    course = Course(trace.decisions)
+    original = trace.conditions.copy(setting.model)
+    try:
+        found, basis = _run_cut(setting, apply)
+    except TraceError as error:
+        return Trial(float("nan"), _told(setting, str(error.__cause__)), frozenset())
+    output, alive = run_with_channels_zeroed(original, setting.inputs, trace, removed, course)
+    expected = [output, course.operands]
+    if not _says(expected):
+        return None
+    tolerance = max(TOLERANCE, 8 * course.rounding)
+    difference, failure = compare_outputs(output, found, tolerance=tolerance)
+    if failure is None and course.operands:
+        more, failure = compare_outputs(course.operands, basis, "basis of", tolerance)
+        difference = max(difference, more)
+    failure = None if failure is None else _told(setting, failure)
+    return Trial(difference, failure, frozenset(alive))
 
 
 def _run_cut(setting: _Setting, apply: Cut) -> tuple[Any, dict[str, list[Tensor]]]:
-    pruned, course = shadow(setting.model), Course(setting.trace.decisions)
+    trace = setting.trace
+    pruned, course = copied(setting.model), Course(trace.decisions)
     apply(pruned)
-    return run_on_course(pruned, setting.inputs, setting.trace, course), course.operands
+    return run_on_course(pruned, setting.inputs, trace, course), course.operands
+
+
+def _says(outputs: Any) -> bool:
+    """Whether there is a tensor that is neither empty nor holds NaN."""
+    return any(t.numel() and not t.isnan().any() for _, t in tensors_in(outputs))
 
 
 def _told(setting: _Setting, failure: str) -> str:
     return f"in train mode: {failure}" if setting.trace.conditions.training else failure
 
 
-def compare_outputs(expected: Any, found: Any, what: str = "output") -> tuple[float, str | None]:
+def compare_outputs(
+    expected: Any, found: Any, what: str = "output", tolerance: float = TOLERANCE
+) -> tuple[float, str | None]:
     """Compares the outputs of two models, of any nested structure.
 
     Args:
         expected: Of the one.
         found: Of the other.
         what: What they are called.
+        tolerance: Largest difference allowed, as a fraction of the largest output.
 
     Returns:
         The largest difference over the largest expected value, and what is wrong or None.
@@ -153,18 +181,28 @@ def compare_outputs(expected: Any, found: Any, what: str = "output") -> tuple[fl
             if not torch.equal(left, right):
                 return float("nan"), f"{where} differs"
             continue
-        same = left == right
+        same = (left == right) | (left.isnan() & right.isnan())
         finite = left.abs().masked_fill(~torch.isfinite(left), 0)
         scale = finite.max().clamp_min(torch.finfo(torch.float32).tiny)
         difference = float((left - right).abs().masked_fill(same, 0).max() / scale)
-        if not difference <= TOLERANCE:
+        if not difference <= tolerance:
             return difference, f"{where} differs by {difference:.1e} of its largest value"
         worst = max(worst, difference)
     return worst, None
 
 
-def _single(x: Inputs) -> Any:
-    return map_tensors(lambda t: t.float() if t.is_floating_point() else t, x)
+def _precise(model: nn.Module, x: Inputs, trace: Trace) -> tuple[nn.Module, Any]:
+    """Returns a model and inputs in float32, or as they are where they do not run in it."""
+    single = map_tensors(lambda t: t.float() if t.is_floating_point() else t, x)
+    tensors = [*named_tensors(model).values(), *(tensor for _, tensor in tensors_in(x))]
+    original = trace.conditions.copy(model)
+    if all(t.dtype == torch.float32 for t in tensors if t.is_floating_point()):
+        return original, single
+    try:
+        run_on_course(original.float(), single, trace, Course(trace.decisions))
+    except TraceError:  # The code names a type.
+        return trace.conditions.copy(model), x
+    return trace.conditions.copy(model).float(), single
 
 
 def _noise(x: Inputs) -> Any:
@@ -173,6 +211,6 @@ def _noise(x: Inputs) -> Any:
     def noise(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        return torch.randn(tensor.shape, generator=generator).to(tensor.device)
+        return torch.randn(tensor.shape, generator=generator).to(tensor)
 
     return map_tensors(noise, x)

@@ -1,0 +1,23 @@
+import torch
+from torch import nn
+
+from torchcompress.core.modules import named_tensors
+from torchcompress.pruning.wake import awakened
+
+
+def test_nothing_is_constant_or_tiny_and_the_original_is_left_alone() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1)
+    )
+    scale = nn.Parameter(torch.full((8, 1, 1), 1e-6))
+    model.register_parameter("scale", scale)
+    nn.init.zeros_(model.get_parameter("3.weight"))
+    before = {name: tensor.detach().clone() for name, tensor in named_tensors(model).items()}
+    awake = named_tensors(awakened(model))
+    for name, tensor in named_tensors(model).items():
+        assert torch.equal(tensor, before[name])
+        if tensor.is_floating_point():
+            assert awake[name].unique().numel() > 1
+            assert awake[name].abs().max() > 1e-2
+    assert torch.equal(awake["0.weight"], before["0.weight"])
+    assert awake["1.running_var"].min() > 0
