@@ -1,12 +1,13 @@
 """Which labels stand or fall together, and which must stay."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from torchcompress.graph.labels import Vector, varying
+from torchcompress.graph.unions import Unions
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,7 @@ class Couplings:
     def __init__(self) -> None:
         self.operation = ""
         self.coupled: dict[str, list[Vector]] = defaultdict(list)
-        self._parent: list[int] = [0]
-        self._reasons: dict[int, str] = {}
-        self._inexact: dict[int, str] = {}
+        self._unions = Unions(("frozen", "inexact"))
         self._ignored: set[int] = set()
         self._grids: list[Grid] = []
         self._known: dict[tuple[object, ...], Grid] = {}
@@ -50,31 +49,42 @@ class Couplings:
 
     def new(self, count: int) -> Vector:
         """Returns fresh labels."""
-        first = len(self._parent)
-        self._parent.extend(range(first, first + count))
-        return np.arange(first, first + count)
+        return self._unions.new(count)
+
+    def among(self, representatives: Iterable[int]) -> Callable[[Vector], np.ndarray]:
+        """Returns a function that says of each label whether one of these stands for it."""
+        hit = np.zeros(self._unions.size, bool)
+        hit[list(representatives)] = True
+        return lambda vector: hit[self.roots(vector)]
 
     def find(self, label: int) -> int:
         """Returns the label that stands for all that are coupled to this one."""
-        parent = self._parent
-        root = label
-        while parent[root] != root:
-            root = parent[root]
-        while parent[label] != root:
-            parent[label], label = root, parent[label]
-        return root
+        return int(self.roots(np.array([label]))[0])
 
-    def roots(self, vector: Iterable[int]) -> Vector:
+    def roots(self, vector: Vector) -> Vector:
         """Returns the representative of each label."""
-        return np.fromiter((self.find(int(label)) for label in vector), np.int64)
+        return self._unions.roots(vector)
 
     def reason(self, label: int) -> str | None:
         """Returns why a label is frozen, or None where it may be removed."""
-        return self._reasons.get(self.find(label))
+        return self.reasons(np.array([label]))[0]
+
+    def reasons(self, vector: Vector) -> list[str | None]:
+        """Returns for each label why it is frozen, or None where it may be removed."""
+        return [self._unions.text(c) for c in self._unions.codes("frozen", vector).tolist()]
+
+    def frozen(self, vector: Vector) -> np.ndarray:
+        """Returns for each label whether it is frozen."""
+        return self._unions.codes("frozen", vector) != 0
 
     def inexact(self, label: int) -> str | None:
         """Returns why removing a label differs from zeroing it, or None where it does not."""
-        return self._inexact.get(self.find(label))
+        return self.first_inexact(np.array([label]))
+
+    def first_inexact(self, vector: Vector) -> str | None:
+        """Returns why removing some labels differs from zeroing them, or None."""
+        codes = self._unions.codes("inexact", vector)
+        return self._unions.text(int(codes[np.argmax(codes != 0)]))
 
     def ignored(self, label: int) -> bool:
         """Whether a label belongs to a dimension that is not made of channels."""
@@ -89,14 +99,12 @@ class Couplings:
     def freeze(self, vector: Vector | None, reason: str) -> None:
         """Marks labels that must stay; the first reason is kept."""
         if vector is not None:
-            for label in set(vector.tolist()) - {0}:
-                self._reasons.setdefault(self.find(label), reason)
+            self._unions.mark("frozen", vector, reason)
 
     def mark_inexact(self, vector: Vector | None, reason: str) -> None:
         """Marks labels whose removal differs from zeroing them; the first reason is kept."""
         if vector is not None:
-            for label in set(vector.tolist()) - {0}:
-                self._inexact.setdefault(self.find(label), reason)
+            self._unions.mark("inexact", vector, reason)
 
     def couple(self, a: Vector | None, b: Vector | None, reason: str) -> None:
         """Ties two dimensions index by index.
@@ -114,21 +122,9 @@ class Couplings:
             self.freeze(a if b is None else b, reason)
             return
         self.coupled[self.operation] += (a, b)
-        for left, right in set(zip(a.tolist(), b.tolist(), strict=True)):
-            if left and right:
-                self._union(left, right)
-            elif left or right:
-                self._reasons.setdefault(self.find(left or right), reason)
-
-    def _union(self, a: int, b: int) -> None:
-        a, b = self.find(a), self.find(b)
-        if a == b:
-            return
-        root, child = min(a, b), max(a, b)
-        self._parent[child] = root
-        for marks in (self._reasons, self._inexact):
-            if child in marks:
-                marks.setdefault(root, marks.pop(child))
+        both = (a != 0) & (b != 0)
+        self.freeze((a + b)[~both], reason)
+        self._unions.unite(a[both], b[both])
 
     def split(
         self, vector: Vector | None, shape: Sequence[int], *, counted: bool = False
@@ -229,15 +225,15 @@ class Couplings:
         counts the others, then the one with most removable slices, so that a grouped convolution
         loses whole groups or the same offsets of each.
         """
-        chosen: set[int] = set()
+        chosen = np.zeros(0, np.int64)
         for grid in self._grids:
             alive = [self._alive(grid, axis) for axis in range(grid.cells.ndim)]
             last = grid.cells.ndim - 1
             ranks = [
                 (
-                    bool(labels & chosen),
-                    grid.counted and axis == last and len(labels) > 1,
-                    len(labels),
+                    bool(np.isin(labels, chosen).any()),
+                    grid.counted and axis == last and labels.size > 1,
+                    labels.size,
                 )
                 for axis, labels in enumerate(alive)
             ]
@@ -248,24 +244,22 @@ class Couplings:
                         self.couple(labels, other, "shares a reshape with an index of fixed size")
                 else:
                     self.freeze(labels, "a reshape keeps this axis; slices go along the other")
-            chosen = {self.find(label) for label in chosen | set(grid.axes[best].tolist())}
+            chosen = np.unique(self.roots(np.concatenate([chosen, grid.axes[best]])))
 
-    def _alive(self, grid: Grid, axis: int) -> set[int]:
-        slices = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
-        return {
-            self.find(int(label))
-            for label, cells in zip(grid.axes[axis], slices, strict=True)
-            if self.reason(int(label)) is None
-            and all(cell and self.reason(cell) is None for cell in cells.tolist())
-        }
+    def _alive(self, grid: Grid, axis: int) -> Vector:
+        """Returns the representatives of the slices of an axis that could go."""
+        labels = grid.axes[axis]
+        slices = np.moveaxis(grid.cells, axis, 0).reshape(labels.size, -1)
+        may_go = ~self.frozen(labels) & ((slices != 0) & ~self.frozen(slices)).all(1)
+        return np.unique(self.roots(labels[may_go]))
 
     def _resolve_balance(self, parts: Sequence[Vector]) -> None:
         """Couples labels so that each that is left takes equally many indices of every part."""
         counts: dict[int, np.ndarray] = {}
         for position, part in enumerate(parts):
-            for root in self.roots(part).tolist():
-                if root and self.reason(root) is None:
-                    counts.setdefault(root, np.zeros(len(parts), np.int64))[position] += 1
+            roots = self.roots(part)
+            for root in roots[(roots != 0) & ~self.frozen(roots)].tolist():
+                counts.setdefault(root, np.zeros(len(parts), np.int64))[position] += 1
         open_ = {root: count for root, count in counts.items() if count.min() != count.max()}
         leftover: list[int] = []
         while open_:
@@ -281,7 +275,7 @@ class Couplings:
                 total = total + open_.pop(best)
             if total.min() != total.max():
                 leftover += together
-            for other in together[1:]:
-                self._union(root, other)
+            if len(together) > 1:
                 self.coupled[self.operation] += parts
+                self._unions.unite(np.full(len(together) - 1, root), np.array(together[1:]))
         self.freeze(np.array(leftover, np.int64), "has no partner in an equal part of a split")

@@ -1,5 +1,6 @@
 """Coupled groups: the channels of a trace, gathered by the tensors that they live in."""
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -10,10 +11,6 @@ from torchcompress.graph.tracer import Trace
 
 Member = tuple[str, int]
 """A dimension of a parameter or buffer: its name and the dimension."""
-
-
-Signature = tuple[tuple[Member, int], ...]
-"""The members of a unit, each with how many of its indices the unit takes."""
 
 
 @dataclass(frozen=True)
@@ -58,52 +55,101 @@ def channel_groups(trace: Trace) -> list[Group]:
     Args:
         trace: What one run has shown.
     """
-    places: dict[int, dict[Member, list[int]]] = defaultdict(lambda: defaultdict(list))
-    couplings = trace.couplings
-    for name, labels in trace.tensors.items():
-        for dim, vector in enumerate(labels.dims):
-            if vector is None or couplings.ignored(int(vector[0])):
-                continue
-            for index, root in enumerate(couplings.roots(vector).tolist()):
-                places[root][name, dim].append(index)
-    gathered: dict[tuple[Signature, str | None], list[int]] = defaultdict(list)
-    for root, place in places.items():
-        signature = tuple((member, len(indices)) for member, indices in place.items())
-        gathered[signature, couplings.reason(root)].append(root)
-    produced = _producers(trace)
+    places = _Places(trace)
+    gathered: dict[tuple[bytes, str | None], list[int]] = defaultdict(list)
+    for unit, key in enumerate(zip(places.signatures, places.reasons, strict=True)):
+        gathered[key].append(unit)
+    alike = [np.array(units) for units in gathered.values()]
+    producers = _producers(trace, places.labels[[units[0] for units in alike]])
     taken: dict[str, int] = defaultdict(int)
     groups = []
-    for (signature, frozen), roots in gathered.items():
-        members = {
-            member: np.array([places[root][member] for root in roots]) for member, _ in signature
-        }
-        producers = produced.get(roots[0], {})
+    for units, (_, frozen), made in zip(alike, gathered, producers, strict=True):
+        members = places.members(units)
         first = next(iter(members))
-        name = next(iter(producers), f"{first[0]}[{first[1]}]")
+        name = next(iter(made), f"{first[0]}[{first[1]}]")
         taken[name] += 1
-        if frozen is None and len(roots) == 1:
+        if frozen is None and len(units) == 1:
             frozen = "all its channels only go together"
         groups.append(
             Group(
                 name if taken[name] == 1 else f"{name}#{taken[name]}",
                 members,
-                np.array(roots),
-                tuple(producers),
-                next(iter(producers.values()), members[first].shape[1]),
+                places.labels[units],
+                tuple(made),
+                next(iter(made.values()), members[first].shape[1]),
                 frozen,
-                next(filter(None, map(couplings.inexact, roots)), None),
+                trace.couplings.first_inexact(places.labels[units]),
             )
         )
     return groups
 
 
-def _producers(trace: Trace) -> dict[int, dict[str, int]]:
+class _Places:
+    """Where each unit lives: the indices of every dimension that carry its labels.
+
+    Attributes:
+        labels: The representative label of each unit, in the order of their first places.
+        signatures: Equal for units that live in the same dimensions with as many indices.
+        reasons: Why each unit is frozen, or None.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        couplings = trace.couplings
+        self._members: list[Member] = []
+        roots: list[Vector] = []
+        for name, labels in trace.tensors.items():
+            for dim, vector in enumerate(labels.dims):
+                if vector is not None and not couplings.ignored(int(vector[0])):
+                    self._members.append((name, dim))
+                    roots.append(couplings.roots(vector))
+        sizes = [vector.size for vector in roots]
+        every = np.concatenate(roots) if roots else np.zeros(0, np.int64)
+        found, first, unit = np.unique(every, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.size)
+        self.labels: Vector = found[order]
+        self.reasons = couplings.reasons(self.labels)
+        # One row for each index of each member, sorted by unit, member and index.
+        units, members = rank[unit], np.repeat(np.arange(len(sizes)), sizes)
+        rows = np.lexsort((members, units))
+        self._index = np.concatenate([np.arange(n) for n in sizes] or [every])[rows]
+        # One pair for each member of each unit, with where its rows start.
+        keys = units[rows] * len(sizes) + members[rows]
+        pairs, self._start, counts = np.unique(keys, return_index=True, return_counts=True)
+        owner, self._member = np.divmod(pairs, max(len(sizes), 1))
+        self._count = counts
+        self._pair = np.searchsorted(owner, np.arange(self.labels.size + 1))
+        described = np.stack([self._member, counts], 1).astype(np.int64).tobytes()
+        bounds = (16 * self._pair).tolist()
+        self.signatures = [described[a:b] for a, b in itertools.pairwise(bounds)]
+
+    def members(self, units: Vector) -> dict[Member, Vector]:
+        """Returns the members of units with one signature, each with the indices of every unit."""
+        begin, end = self._pair[units[0]], self._pair[units[0] + 1]
+        return {
+            self._members[self._member[begin + offset]]: self._index[
+                self._start[self._pair[units] + offset][:, None]
+                + np.arange(int(self._count[begin + offset]))
+            ]
+            for offset in range(end - begin)
+        }
+
+
+def _producers(trace: Trace, labels: Vector) -> list[dict[str, int]]:
     """Returns for each label the layers that make it, with how many of their channels it is."""
-    produced: dict[int, dict[str, int]] = defaultdict(dict)
+    order = np.argsort(labels)
+    produced: list[dict[str, int]] = [{} for _ in labels]
+    if not produced:
+        return produced
     once = {event.weight: event for event in reversed(trace.contractions)}
     for event in reversed(once.values()):
         if event.weight is not None and event.produced is not None:
             layer = event.layer or event.weight
-            for root in trace.couplings.roots(event.produced).tolist():
-                produced[root][layer] = produced[root].get(layer, 0) + 1
+            roots = trace.couplings.roots(event.produced)
+            at = np.minimum(np.searchsorted(labels[order], roots), labels.size - 1)
+            hit = order[at][labels[order][at] == roots]
+            for position, count in enumerate(np.bincount(hit).tolist()):
+                if count:
+                    produced[position][layer] = produced[position].get(layer, 0) + count
     return produced

@@ -12,7 +12,6 @@ from torchcompress.core.inputs import Inputs
 from torchcompress.graph.course import Course
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Selection
-from torchcompress.graph.labels import Vector
 from torchcompress.graph.running import run_model
 from torchcompress.graph.tracer import Trace
 
@@ -49,7 +48,7 @@ class _Replay(CountedRun):
         super().__init__()
         self._course = course
         self.alive: set[int] = set()
-        self._removed = np.fromiter(removed, np.int64, len(removed))
+        self._gone = trace.couplings.among(removed)
         self._roots = trace.couplings.roots
         self._at: dict[int, Contraction | Selection] = {
             event.index: event for event in trace.events
@@ -74,9 +73,6 @@ class _Replay(CountedRun):
         kwargs = {name: operands[name] for name in kwargs}
         result = self._course.taken(func, args, func(*args, **kwargs))
         return self._scattered(result, event) if chosen else result
-
-    def _gone(self, labels: Vector) -> np.ndarray:
-        return np.isin(self._roots(labels), self._removed)
 
     def _operand(self, tensor: Tensor, mask: Mask, chosen: bool) -> Tensor:
         """Returns an operand whose removed channels are zeroed, or left out where `chosen`."""

@@ -96,23 +96,23 @@ class Draft:
         return changed
 
     def _groups_left(self) -> dict[str, int]:
-        roots, gone = self.seen.couplings.roots, self.labels()
+        gone = self.seen.couplings.among(self.labels().tolist())
         left = {}
         runs = [self.seen] if self.seen.training is None else [self.seen, self.seen.training]
         for event in (event for run in runs for event in run.events):
             if event.groups is not None and event.layer is not None:
-                kept = int((~np.isin(roots(event.groups), gone)).sum())
+                kept = int((~gone(event.groups)).sum())
                 if kept < event.groups.size:
                     left[event.layer] = kept
         return left
 
     def _inputs_left(self) -> dict[str, tuple[int, ...]]:
         """Returns the new shapes of the inputs that lose something, by module path."""
-        roots, gone = self.seen.couplings.roots, self.labels()
+        gone = self.seen.couplings.among(self.labels().tolist())
         left = {}
         for path, call in self.seen.calls.items():
             shape = tuple(
-                size if vector is None else int((~np.isin(roots(vector), gone)).sum())
+                size if vector is None else int((~gone(vector)).sum())
                 for size, vector in zip(call.shape, call.labels.dims, strict=True)
             )
             if shape != call.shape:

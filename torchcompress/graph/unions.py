@@ -1,0 +1,88 @@
+"""A union-find over labels, many at a time, whose classes carry marks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from torchcompress.graph.labels import Vector
+
+
+class Unions:
+    """Disjoint classes of labels; the smallest label of a class stands for it.
+
+    A mark is a text of some kind that holds for a whole class; where classes are united, the mark
+    of the one that stands for both comes first. Label 0 belongs to no class.
+
+    Args:
+        kinds: The kinds of marks.
+    """
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._count = 1
+        self._parent = np.zeros(1024, np.int64)
+        self._marks = {kind: np.zeros(1024, np.int32) for kind in kinds}
+        self._texts: list[str] = [""]
+        self._codes: dict[str, int] = {}
+
+    @property
+    def size(self) -> int:
+        """One more than the largest label."""
+        return self._count
+
+    def new(self, count: int) -> Vector:
+        """Returns fresh labels, each a class of its own."""
+        first, self._count = self._count, self._count + count
+        if self._count > len(self._parent):
+            more = max(self._count, 2 * len(self._parent)) - len(self._parent)
+            self._parent = np.pad(self._parent, (0, more))
+            self._marks = {kind: np.pad(codes, (0, more)) for kind, codes in self._marks.items()}
+        fresh = np.arange(first, self._count)
+        self._parent[first : self._count] = fresh
+        return fresh
+
+    def roots(self, vector: Vector) -> Vector:
+        """Returns the label that stands for each label."""
+        parent = self._parent
+        above = parent[vector]
+        while True:
+            top = parent[above]
+            if np.array_equal(top, above):
+                break
+            parent[vector] = top
+            vector, above = above, top
+        return above
+
+    def unite(self, a: Vector, b: Vector) -> None:
+        """Unites the classes of labels pair by pair; none of them is 0."""
+        while True:
+            left, right = self.roots(a), self.roots(b)
+            differ = left != right
+            if not differ.any():
+                return
+            root = np.minimum(left, right)[differ]
+            child = np.maximum(left, right)[differ]
+            self._parent[child] = root
+            for codes in self._marks.values():
+                self._write(codes, root, codes[child])
+
+    def mark(self, kind: str, vector: Vector, text: str) -> None:
+        """Marks the classes of labels; the first mark of a kind is kept."""
+        if text not in self._codes:
+            self._codes[text] = len(self._texts)
+            self._texts.append(text)
+        labels = vector[vector != 0]
+        self._write(self._marks[kind], labels, np.full(labels.shape, self._codes[text]))
+
+    def _write(self, codes: np.ndarray, labels: Vector, values: np.ndarray) -> None:
+        roots = self.roots(labels)
+        open_ = (codes[roots] == 0) & (values != 0)
+        # Where labels repeat, numpy keeps the last value: reversed, that is the first.
+        codes[roots[open_][::-1]] = values[open_][::-1]
+
+    def codes(self, kind: str, vector: Vector) -> np.ndarray:
+        """Returns a number for the mark of each label, 0 where there is none."""
+        return self._marks[kind][self.roots(vector)]
+
+    def text(self, code: int) -> str | None:
+        """Returns the mark that `codes` numbered."""
+        return self._texts[code] if code else None
