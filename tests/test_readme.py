@@ -32,6 +32,25 @@ def test_the_python_blocks_run_one_after_the_other(
     assert (tmp_path / "model.tcz").stat().st_size < 8_000_000
 
 
+def test_the_pages_run_from_top_to_bottom_and_print_what_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    assert pages
+    monkeypatch.chdir(tmp_path)
+    for page in pages:
+        torch.manual_seed(0)
+        names: dict[str, Any] = {"__name__": page.stem}
+        printed = ""
+        text = page.read_text(encoding="utf-8")
+        for language, block in re.findall(r"```(python|text)\n(.*?)```", text, re.DOTALL):
+            if language == "python":
+                exec(compile(block, page.name, "exec"), names)
+                printed = capsys.readouterr().out
+            else:
+                assert block in printed
+
+
 def test_the_recipe_block_is_a_sound_recipe(tmp_path: Path) -> None:
     (block,) = blocks("toml")
     path = tmp_path / "recipe.toml"
