@@ -49,7 +49,7 @@ PRUNABLE: dict[str, tuple[str, ...]] = {
     "no_grad_branch": ("c1", "c2"),
     "output_is_residual": ("c1",),
     "pad_channels_resnet_A": ("c1",),
-    "pixel_shuffle": ("c2",),
+    "pixel_shuffle": ("c1", "c2"),
     "prelu": ("c1", "c2"),
     "raw_param_matmul": ("c1", "g"),
     "raw_param_scale_c11": ("c1", "c2"),
