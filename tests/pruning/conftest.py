@@ -18,15 +18,15 @@ def zeroed_output(model: nn.Module, x: Any, plan: PruningPlan) -> Any:
     """Runs the original with every slice that the plan removes set to zero.
 
     A zero in the column of a weight is a zero at that consumer's input; a zero in the rows of its
-    producer is one where products have no weight. Only `plan.removed` is asked. The direction of
-    a weight-normalised row has no zero to be set to, its length has.
+    producer is one where products have no weight. Only `plan.removed` is asked. Under weight norm
+    the rows of the producer have a length of zero; the directions say how long a row is not.
     """
     silent = copy.deepcopy(model)
     tensors = named_tensors(silent)
     with torch.no_grad():
         for name, dims in plan.removed.items():
             for dim, gone in dims.items():
-                if dim > 0 or not name.endswith(("weight.original1", "weight_v")):
+                if not name.endswith(("weight.original1", "weight_v")):
                     tensors[name].index_fill_(dim, torch.tensor(gone), 0)
         return silent(*x) if isinstance(x, tuple) else silent(x)
 

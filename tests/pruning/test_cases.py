@@ -63,7 +63,7 @@ PRUNABLE: dict[str, tuple[str, ...]] = {
     "timm_qkv_attention": (),
     "unused_layer": ("c1", "c2"),
     "upsample_cat_unet": ("c1", "c2", "c3"),
-    "weight_norm": ("c2",),
+    "weight_norm": ("c1", "c2"),
 }
 """Groups of each case that must not be frozen; none where the code fixes every size."""
 

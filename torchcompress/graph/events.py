@@ -59,8 +59,14 @@ class Contraction:
 
     @property
     def layer(self) -> str | None:
-        """Path of the module that owns the weight; empty for the model itself."""
-        return None if self.weight is None else self.weight.rpartition(".")[0]
+        """Path of the module that owns the weight; empty for the model itself.
+
+        A parametrized weight is of the module that it is a weight of.
+        """
+        if self.weight is None:
+            return None
+        path = self.weight.rpartition(".")[0]
+        return f".{path}".partition(".parametrizations.")[0].removeprefix(".")
 
 
 Resize = Callable[[tuple[Any, ...], Callable[[Vector], int]], tuple[Any, ...]]

@@ -23,6 +23,7 @@ from torchcompress.graph.rules import FIXED, find_rule
 from torchcompress.graph.running import Conditions, on_the_way, random_state, run_model
 from torchcompress.graph.steady import check_steady
 from torchcompress.graph.store import LabelStore
+from torchcompress.graph.whole_norms import normed_as_a_whole
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class _Tracer(CountedRun):
         self._read: set[str] = set()
         self._written: set[int] = set()
         self._operation = ""
+        self._derived: list[Tensor] = []
         self._held = named_tensors(model)
         self._before: dict[str, Tensor] = {}
         for name, tensor in self._held.items():
@@ -140,6 +142,9 @@ class _Tracer(CountedRun):
             self.tensors[name] = Labels(dims)
             self._store.set(tensor, self.tensors[name])
             self._names[tensor.untyped_storage()._cdata] = name
+        for name in normed_as_a_whole(model):
+            for vector in self.tensors[name].vectors():
+                self.couplings.freeze(vector, "is divided by a norm of the whole weight")
 
     def watch(self, model: nn.Module, x: Inputs, conditions: Conditions) -> Trace:
         """Runs the model once and returns what was seen; `settled` has the last word.
@@ -252,6 +257,13 @@ class _Tracer(CountedRun):
     def name(self, tensor: Tensor) -> str | None:
         """Returns the name of the parameter or buffer that a tensor is or views, or None."""
         return self._names.get(tensor.untyped_storage()._cdata)
+
+    def derive(self, weight: Tensor, parameter: Tensor) -> None:
+        """Gives a weight that is computed from a parameter the name of that parameter."""
+        name = self.name(parameter)
+        if name is not None:
+            self._names[weight.untyped_storage()._cdata] = name
+            self._derived.append(weight)  # Its address is not for another tensor while it counts.
 
     def contraction(
         self,

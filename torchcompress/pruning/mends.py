@@ -1,7 +1,7 @@
 """Attributes that repeat a size, and what they are after a cut."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -52,11 +52,20 @@ def mend(*kinds: type[nn.Module]) -> Callable[[Mend], Mend]:
     return register
 
 
+_SOURCES = ("parametrizations.weight.original", "parametrizations.weight.original1",
+            "weight_orig", "weight_v")  # fmt: skip
+"""What a weight is computed from, of its shape, in parametrizations and in their older form."""
+
+
 def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     """Returns the attributes of a module that a cut changes, with their new values.
 
-    A module whose weight is computed from other tensors has no shape to read and is left alone.
+    A module whose weight is computed from tensors of other shapes is left alone.
     """
+    source = next((name for name in _SOURCES if name in remaining.shapes), None)
+    if source is not None:
+        shapes = {**remaining.shapes, "weight": remaining.shapes[source]}
+        remaining = replace(remaining, shapes=shapes)
     computed = is_parametrized(module) or getattr(module, "weight", None) is not None
     if computed and "weight" not in remaining.shapes:
         return {}

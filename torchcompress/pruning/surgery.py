@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError, did_you_mean
 from torchcompress.core.modules import named_tensors
+from torchcompress.pruning.weight_norm import shorten
 
 Removal = dict[str, dict[int, list[int]]]
 """For each parameter or buffer, by name, the sorted indices that go from each dimension."""
@@ -74,13 +75,15 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
     """Removes slices of parameters and buffers and mends the attributes that repeat a size.
 
     Parameters stay the same objects, so that ties, optimizers and hooks keep them; gradients are
-    cut along. `requires_grad`, dtype, device and memory format stay.
+    cut along. `requires_grad`, dtype, device and memory format stay. What is left of a weight keeps
+    its values under weight norm too.
 
     Args:
         model: The model, changed in place.
         removal: What goes.
         mends: New attribute values by module path.
     """
+    shorten(model, removal)
     tensors = named_tensors(model)
     for name, dims in removal.items():
         tensor = tensors[name]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchcompress.graph.events import Mask
 from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, rule
+from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, argument, rule
 
 
 @rule("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training",
@@ -91,3 +91,15 @@ def group_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     ctx.set(out[0], labels)
     for statistic in out[1:]:
         ctx.set(statistic, Labels((labels.dims[0], group)))
+
+
+@rule("aten._weight_norm_interface")
+def weight_norm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
+    """Each slice of a weight is given a length of its own; a cut leaves it the part it had."""
+    direction, length = args[:2]
+    labels, dim = ctx.labels(direction), argument(args, kwargs, 2, "dim", 0)
+    ctx.couplings.couple(labels.dims[dim], ctx.labels(length).dims[dim], FIXED)
+    weight, norms = out
+    ctx.set(weight, labels)
+    ctx.set(norms, Labels.none(norms.dim()).with_dim(dim, labels.dims[dim]))
+    ctx.derive(weight, direction)

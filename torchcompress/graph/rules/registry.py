@@ -31,6 +31,10 @@ class Context(Protocol):
         """Returns the name of the parameter or buffer that a tensor is or views, or None."""
         ...
 
+    def derive(self, weight: Tensor, parameter: Tensor) -> None:
+        """Gives a weight that is computed from a parameter the name of that parameter."""
+        ...
+
     def contraction(
         self,
         weight: str | None,
