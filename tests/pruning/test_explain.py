@@ -1,14 +1,13 @@
 import json
-from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from channel_cases import CASES
-from torch import nn
 
 from torchcompress import Target
 from torchcompress.core.plan import plan_from_json, plan_to_json
 from torchcompress.errors import CompressError
+from torchcompress.graph import Group
 from torchcompress.pruning import PruningPlan, plan_channels
 from torchcompress.pruning.group_cut import GroupCut
 
@@ -46,25 +45,28 @@ def test_what_is_frozen_says_why() -> None:
     assert "frozen: fails its trial, so the model relies on its size: split_with_sizes" in text
 
 
-def grouped(**options: Any) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1, **options), nn.Conv2d(16, 4, 1))
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[0], [1]], "a channel"),
+        ([[0, 1, 2], [3, 4, 5]], "3 neighboring channels: a whole group, head or block"),
+        ([[0, 2], [1, 3]], "2 channels: the same offset in each of 2 groups, heads or parts"),
+        ([[0, 1, 4, 5], [2, 3, 6, 7]], "2 blocks of 2 neighboring channels, such as a head's"),
+        ([[0, 1, 4], [2, 3, 5]], "3 channels that only go together"),
+    ],
+)
+def test_a_unit_is_put_in_words(rows: list[list[int]], words: str) -> None:
+    units = np.array(rows)
+    group = Group("conv", {("conv.weight", 0): units}, units[:, 0], (), units.shape[1], None)
+    cut = GroupCut.of(group, 1, {})
+    assert cut.unit.startswith(words)
+    assert (cut.units, cut.channels, cut.kept) == (2, units.size, units.shape[1])
 
 
-def named(plan: PruningPlan, name: str) -> GroupCut:
-    (group,) = [group for group in plan.groups if group.name == name]
-    return group
-
-
-def test_a_unit_is_put_in_words() -> None:
-    x = torch.randn(1, 3, 4, 4)
-    plan = plan_channels(grouped(groups=4), x, Target(channels=0.5), round_to=1)
-    assert named(plan, "0").units == 4
-    assert named(plan, "0").unit in (
-        "4 neighboring channels: a whole group, head or block",
-        "4 channels: one offset in each of 4 groups, heads or parts",
+def test_what_is_inexact_says_why() -> None:
+    assert "\n  inexact: is read whole by aten.native_layer_norm\n" in str(
+        plan_of("cls_token_pos").explain("n")
     )
-    assert named(plan_of("chunk2"), "c1").unit.startswith("2 channels: one offset in each of 2")
-    assert named(plan_of("residual"), "c1").unit == "a channel"
 
 
 def test_the_nearest_names_are_given_for_an_unknown_one() -> None:

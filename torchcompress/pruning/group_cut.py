@@ -79,9 +79,13 @@ def _unit(group: Group) -> str:
     rows = next((w for w in group.members.values() if w.shape[1] == group.width), None)
     if group.width == 1 or rows is None:
         return "a channel"
-    steps = {int(step) for step in np.unique(np.diff(np.sort(rows[0])))}
-    if steps == {1}:
-        return f"{group.width} neighboring channels: a whole group, head or block"
-    if len(steps) == 1:
-        return f"{group.width} channels: one offset in each of {group.width} groups, heads or parts"
-    return f"{group.width} channels that only go together"
+    indices = np.sort(rows[0])
+    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
+    count, length = len(runs), len(runs[0])
+    if any(len(run) != length for run in runs):
+        return f"{group.width} channels that only go together"
+    if count == 1:
+        return f"{length} neighboring channels: a whole group, head or block"
+    if length == 1:
+        return f"{count} channels: the same offset in each of {count} groups, heads or parts"
+    return f"{count} blocks of {length} neighboring channels, such as a head's query, key and value"
