@@ -46,6 +46,7 @@ class Couplings:
         self._known: dict[tuple[object, ...], Grid] = {}
         self._balances: list[Sequence[Vector]] = []
         self._cuts: dict[bytes, dict[int, Vector]] = {}
+        self._preferred: list[Vector] = []
 
     def new(self, count: int) -> Vector:
         """Returns fresh labels."""
@@ -153,8 +154,10 @@ class Couplings:
         if len(axes) == 1:
             parts[axes[0]] = core
             return parts
-        for axis, labels in zip(axes, self._grid(core, counted).axes, strict=True):
-            parts[axis] = labels
+        periods = [_period(core, axis) for axis in range(core.ndim)]
+        grid = self._grid(core[tuple(map(slice, periods))], counted)
+        for axis, size, labels in zip(axes, core.shape, grid.axes, strict=True):
+            parts[axis] = np.tile(labels, size // labels.size)
         return parts
 
     def join(self, vectors: Sequence[Vector | None], shape: Sequence[int]) -> Vector | None:
@@ -210,6 +213,11 @@ class Couplings:
         """Asks that equally long parts of a dimension lose equally many indices."""
         self._balances.append(parts)
 
+    def prefer(self, vector: Vector | None) -> None:
+        """Asks that slices along this axis of a grid go, rather than along the others."""
+        if vector is not None:
+            self._preferred.append(vector)
+
     def resolve(self) -> None:
         """Settles what is still open once the run is over: grids, then balances."""
         self.operation = "reshape"
@@ -221,16 +229,19 @@ class Couplings:
     def _resolve_grids(self) -> None:
         """Decides for every grid along which axis slices are removed.
 
-        An axis that an earlier grid has chosen comes first, then the last one where the code
-        counts the others, then the one with most removable slices, so that a grouped convolution
-        loses whole groups or the same offsets of each.
+        A preferred axis comes first, then one that an earlier grid has chosen, then the last one
+        where the code counts the others, then the one with most removable slices, so that a
+        grouped convolution loses whole groups or the same offsets of each.
         """
         chosen = np.zeros(0, np.int64)
+        preferred = np.concatenate([np.zeros(0, np.int64), *self._preferred])
+        preferred = preferred[preferred > 0]
         for grid in self._grids:
             alive = [self._alive(grid, axis) for axis in range(grid.cells.ndim)]
             last = grid.cells.ndim - 1
             ranks = [
                 (
+                    labels.size > 1 and bool(np.isin(labels, self.roots(preferred)).any()),
                     bool(np.isin(labels, chosen).any()),
                     grid.counted and axis == last and labels.size > 1,
                     labels.size,
@@ -279,3 +290,11 @@ class Couplings:
                 self.coupled[self.operation] += parts
                 self._unions.unite(np.full(len(together) - 1, root), np.array(together[1:]))
         self.freeze(np.array(leftover, np.int64), "has no partner in an equal part of a split")
+
+
+def _period(cells: np.ndarray, axis: int) -> int:
+    """Returns after how many slices along an axis they repeat."""
+    slices = np.moveaxis(cells, axis, 0)
+    size = len(slices)
+    again = (n for n in range(2, size) if size % n == 0 and np.array_equal(slices[0], slices[n]))
+    return next((n for n in again if np.array_equal(slices[n:], slices[:-n])), size)

@@ -36,7 +36,9 @@ class Contraction:
         axes: Labels of the axes of the iteration space that are labelled.
         masks: The operands that a removed channel leaves.
         produced: Labels of the channels that the weight makes.
-        groups: Labels of the groups of a grouped convolution, where whole groups may go.
+        groups: Labels of the groups of a grouped convolution or of the heads of an attention, where
+            whole ones may go.
+        module: Path of the module that ran it.
     """
 
     index: int
@@ -48,6 +50,7 @@ class Contraction:
     masks: tuple[Mask, ...]
     produced: Vector | None = None
     groups: Vector | None = None
+    module: str = ""
 
     @property
     def macs(self) -> int:
@@ -67,6 +70,11 @@ class Contraction:
             return None
         path = self.weight.rpartition(".")[0]
         return f".{path}".partition(".parametrizations.")[0].removeprefix(".")
+
+    @property
+    def counts_groups(self) -> str:
+        """Path of the module whose number of groups or heads this is."""
+        return self.module if self.layer is None else self.layer
 
 
 Resize = Callable[[tuple[Any, ...], Callable[[Vector], int]], tuple[Any, ...]]
@@ -102,3 +110,8 @@ class Selection:
     writes: tuple[Mask, ...]
     resize: Resize | None = None
     groups: Vector | None = None
+
+    @property
+    def counts_groups(self) -> str:
+        """Path of the module whose number of groups this is."""
+        return self.layer

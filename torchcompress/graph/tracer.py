@@ -68,7 +68,7 @@ class Trace:
         return sum(contraction.macs for contraction in self.contractions)
 
 
-def trace(model: nn.Module, x: Inputs) -> Trace:
+def trace(model: nn.Module, x: Inputs, *, attention: str = "heads") -> Trace:
     """Runs a model once on example inputs and follows every channel through it.
 
     The run is in eval mode without gradients; the model is left as it was.
@@ -76,6 +76,8 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
     Args:
         model: Any model.
         x: Example inputs.
+        attention: What goes of an attention: whole `heads`, or `head_dims`, the same ones in each
+            head.
 
     Raises:
         UnsupportedError: The model holds lazy, meta or sparse tensors.
@@ -92,16 +94,16 @@ def trace(model: nn.Module, x: Inputs) -> Trace:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise TraceError("the example input is not finite", where=name or "x")
     try:
-        return _watched(model, x, gradients=False)
+        return _watched(model, x, attention, gradients=False)
     except TraceError as error:
         if "grad" not in str(error.__cause__):
             raise
-        return _watched(model, x, gradients=True)
+        return _watched(model, x, attention, gradients=True)
 
 
-def _watched(original: nn.Module, x: Inputs, *, gradients: bool) -> Trace:
+def _watched(original: nn.Module, x: Inputs, attention: str, *, gradients: bool) -> Trace:
     model = shadow(original)
-    tracer = _Tracer(model)
+    tracer = _Tracer(model, attention)
     seen = tracer.watch(model, x, Conditions(gradients=gradients))
     if tracer.drew:
         check_steady(original, x, seen.conditions, tracer.steps)
@@ -118,8 +120,9 @@ def _watched(original: nn.Module, x: Inputs, *, gradients: bool) -> Trace:
 class _Tracer(CountedRun):
     """The mode that lets labels flow; the `Context` of every rule."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, attention: str) -> None:
         super().__init__()
+        self.attention = attention
         self.couplings = Couplings()
         self.tensors: dict[str, Labels] = {}
         self.contractions: list[Contraction] = []
@@ -289,6 +292,7 @@ class _Tracer(CountedRun):
                 tuple(masks),
                 produced,
                 groups,
+                self._calls.running,
             )
         )
 

@@ -1,5 +1,8 @@
 """Pruning: channels that go, as a plan that is proved before it is applied."""
 
+from torchcompress.pruning import attention as attention
+from torchcompress.pruning import torchvision_models as torchvision_models
+from torchcompress.pruning.adapters import adapt
 from torchcompress.pruning.channels import plan_channels, prune_channels
 from torchcompress.pruning.mends import Remaining, mend
 from torchcompress.pruning.plan import PruningPlan
@@ -17,6 +20,7 @@ __all__ = [
     "OneShot",
     "PruningPlan",
     "Remaining",
+    "adapt",
     "mend",
     "plan_channels",
     "prune_channels",

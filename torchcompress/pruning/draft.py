@@ -100,10 +100,11 @@ class Draft:
         left = {}
         runs = [self.seen] if self.seen.training is None else [self.seen, self.seen.training]
         for event in (event for run in runs for event in run.events):
-            if event.groups is not None and event.layer is not None:
-                kept = int((~gone(event.groups)).sum())
-                if kept < event.groups.size:
-                    left[event.layer] = kept
+            if event.groups is not None:
+                groups = np.unique(event.groups[event.groups > 0])
+                kept = int((~gone(groups)).sum())
+                if kept < groups.size:
+                    left[event.counts_groups] = kept
         return left
 
     def _inputs_left(self) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchcompress.core.errors import CompressError, did_you_mean
 from torchcompress.core.modules import named_tensors
 from torchcompress.pruning.weight_norm import shorten
+from torchcompress.pruning.adapters import adapted
 
 Removal = dict[str, dict[int, list[int]]]
 """For each parameter or buffer, by name, the sorted indices that go from each dimension."""
@@ -97,6 +98,7 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
             tensor.grad = sliced(gradient, dims)
     for path, attributes in mends.items():
         module = model.get_submodule(path)
+        adapted(module)
         for attribute, value in attributes.items():
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 

@@ -1,6 +1,7 @@
 """What each ATen operation does to labels; importing this package fills the table."""
 
 from torchcompress.graph.rules import (
+    attention,
     contraction,
     indexing,
     movement,
@@ -17,6 +18,7 @@ from torchcompress.graph.rules.registry import FIXED, Context, find_rule, rule
 __all__ = [
     "FIXED",
     "Context",
+    "attention",
     "contraction",
     "find_rule",
     "indexing",

@@ -174,8 +174,17 @@ def _product(ctx: Context, a: Tensor, b: Tensor, first: int, out: Tensor) -> Non
     weight, produced = ctx.name(b), right.dims[-1]
     if weight is None:
         weight, produced = ctx.name(a), left.dims[-2]
-    ctx.contraction(weight, out, axes, _mask(first, a.dim() - 1, left.dims[-1]), produced)
+    heads = batch[0] if weight is None and len(batch) == 1 else None
+    if heads is not None:
+        prefer_axis(ctx, heads, (summed, left.dims[-2], right.dims[-1]))
+    ctx.contraction(weight, out, axes, _mask(first, a.dim() - 1, left.dims[-1]), produced, heads)
     ctx.set(out, Labels((*batch, left.dims[-2], right.dims[-1])[-out.dim() :]))
+
+
+def prefer_axis(ctx: Context, heads: Vector, dims: Sequence[Vector | None]) -> None:
+    """Prefers the heads of an attention, or the dimensions inside each, as was asked."""
+    for vector in dims if ctx.attention == "head_dims" else (heads,):
+        ctx.couplings.prefer(vector)
 
 
 def _batch(

@@ -18,6 +18,7 @@ class Context(Protocol):
     """What a rule may ask of the tracer, and tell it."""
 
     couplings: Couplings
+    attention: str
 
     def labels(self, tensor: Tensor) -> Labels:
         """Returns the labels of a tensor."""
@@ -52,7 +53,8 @@ class Context(Protocol):
             axes: The iteration space: for each axis its size and its labels, or None.
             masks: The operands whose labelled dimension is summed over.
             produced: Labels of the channels that the weight makes.
-            groups: Labels of the groups of a grouped convolution, where whole groups may go.
+            groups: Labels of the groups of a grouped convolution or of the heads of an attention,
+                where whole ones may go.
         """
         ...
 

@@ -1,0 +1,39 @@
+"""Modules whose code ties one size to another, and the classes that let go of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+Adapt = Callable[[Any], None]
+"""Prepares a module for sizes that its own class would derive from others."""
+
+_ADAPTERS: dict[type[nn.Module], Adapt] = {}
+
+
+def adapt(*kinds: type[nn.Module]) -> Callable[[Adapt], Adapt]:
+    """Registers how modules of some classes are prepared for a cut.
+
+    An attention that computes the width of a head as `embed_dim // num_heads` cannot lose a head
+    while it keeps its embedding. The decorated function is called with such a module before the
+    first cut that changes it: it gives the module a subclass of its own class, whose forward pass
+    reads each size from where it is true, and keeps what is computed from the old sizes, such as
+    a scale. The module stays the same object, with its parameters, hooks and names. A function
+    registered by `mend` for the same class says which sizes change.
+
+    Args:
+        kinds: Classes of modules; their subclasses are left alone.
+    """
+
+    def register(function: Adapt) -> Adapt:
+        for kind in kinds:
+            _ADAPTERS[kind] = function
+        return function
+
+    return register
+
+
+def adapted(module: nn.Module) -> None:
+    """Prepares a module for a cut where its class is registered."""
+    if type(module) in _ADAPTERS:
+        _ADAPTERS[type(module)](module)
