@@ -45,7 +45,7 @@ PRUNABLE: dict[str, tuple[str, ...]] = {
     "layernorm_chlast": ("c1", "c2", "c3"),
     "lstm_after_cnn": (),
     "max_over_channels_cbam": ("c1", "c2"),
-    "mha_module": (),
+    "mha_module": ("c1", "m"),
     "no_grad_branch": ("c1", "c2"),
     "output_is_residual": ("c1",),
     "pad_channels_resnet_A": ("c1",),

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -19,5 +20,8 @@ def test_nothing_is_constant_or_tiny_and_the_original_is_left_alone() -> None:
         if tensor.is_floating_point():
             assert awake[name].unique().numel() > 1
             assert awake[name].abs().max() > 1e-2
-    assert torch.equal(awake["0.weight"], before["0.weight"])
+    gains = awake["0.weight"] / before["0.weight"]
+    assert torch.allclose(gains, gains.mean())
+    gain = awake["0.weight"].detach().square().mean().sqrt() * 3**0.5
+    assert float(gain) == pytest.approx(1.0)
     assert awake["1.running_var"].min() > 0

@@ -23,18 +23,15 @@ class Call:
     labels: Labels
 
 
-class Calls:
-    """Follows the calls of a model's modules.
+class Running:
+    """Follows which of a model's modules is running.
 
     Args:
         model: The model.
-        labels: Returns the labels of a tensor.
     """
 
-    def __init__(self, model: nn.Module, labels: Callable[[Tensor], Labels]) -> None:
-        self.by_path: dict[str, Call] = {}
+    def __init__(self, model: nn.Module) -> None:
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._labels = labels
         self._running: list[str] = []
 
     @property
@@ -54,10 +51,26 @@ class Calls:
             after.remove()
 
     def _enter(self, module: nn.Module, args: tuple[object, ...]) -> None:
-        path = self._paths.get(id(module))
-        self._running.append(self.running if path is None else path)
-        if path is not None and args and isinstance(args[0], Tensor):
-            self.by_path[path] = Call(tuple(args[0].shape), self._labels(args[0]))
+        self._running.append(self._paths.get(id(module), self.running))
 
     def _leave(self, *_: object) -> None:
         self._running.pop()
+
+
+class Calls(Running):
+    """Follows the calls of a model's modules.
+
+    Args:
+        model: The model.
+        labels: Returns the labels of a tensor.
+    """
+
+    def __init__(self, model: nn.Module, labels: Callable[[Tensor], Labels]) -> None:
+        super().__init__(model)
+        self.by_path: dict[str, Call] = {}
+        self._labels = labels
+
+    def _enter(self, module: nn.Module, args: tuple[object, ...]) -> None:
+        super()._enter(module, args)
+        if id(module) in self._paths and args and isinstance(args[0], Tensor):
+            self.by_path[self.running] = Call(tuple(args[0].shape), self._labels(args[0]))

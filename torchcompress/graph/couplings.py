@@ -157,7 +157,7 @@ class Couplings:
         periods = [_period(core, axis) for axis in range(core.ndim)]
         grid = self._grid(core[tuple(map(slice, periods))], counted)
         for axis, size, labels in zip(axes, core.shape, grid.axes, strict=True):
-            parts[axis] = np.tile(labels, size // labels.size)
+            parts[axis] = labels if labels.size == size else np.tile(labels, size // labels.size)
         return parts
 
     def join(self, vectors: Sequence[Vector | None], shape: Sequence[int]) -> Vector | None:

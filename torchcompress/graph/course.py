@@ -1,18 +1,20 @@
 """The decisions that a run takes, so that another run can take the same."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from torchcompress.graph.calls import Running
 from torchcompress.graph.labels import Vector
 
-Key = tuple[str, int]
-"""Name of an operation, and how many like it had decided something before."""
+Key = tuple[str, str, int]
+"""Path of a module, name of an operation, and how many like it had decided something there."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,26 @@ class Course:
         decisions: What the traced run decided.
 
     Attributes:
-        operands: What each decision was made on.
+        operands: What each decision was made on, by the module that made it.
         rounding: The coarsest relative rounding of any result.
     """
 
     def __init__(self, decisions: Mapping[Key, Decision]) -> None:
         self._decisions = decisions
-        self._counts: Counter[str] = Counter()
-        self.operands: dict[str, list[Tensor]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._at: Running | None = None
+        self.operands: dict[str, dict[str, list[Tensor]]] = {}
         self.rounding = 0.0
+
+    @contextmanager
+    def followed(self, model: nn.Module) -> Iterator[None]:
+        """Follows which module of a model decides, for a block in which it runs."""
+        if not self._decisions:
+            yield
+            return
+        self._at = Running(model)
+        with self._at.followed():
+            yield
 
     def taken(self, func: torch._ops.OpOverload, args: Any, out: Any) -> Any:
         """Returns an operation's result, with what the traced run decided in its place.
@@ -88,13 +101,14 @@ class Course:
             self.rounding = max(self.rounding, torch.finfo(out.dtype).eps)
         if not self._decisions or not decides(func, args, out):
             return out
-        name = str(func.overloadpacket)
-        key = name, self._counts[name]
-        self._counts[name] += 1
+        name, path = str(func.overloadpacket), self._at.running if self._at else ""
+        key = path, name, self._counts[path, name]
+        self._counts[path, name] += 1
         if key not in self._decisions:
             return out
         decision, operands = self._decisions[key], floating(args)
-        self.operands[f"{name} number {key[1] + 1}"] = [tensor.clone() for tensor in operands]
+        here = self.operands.setdefault(path, {})
+        here[f"{name} number {key[2] + 1}"] = [tensor.clone() for tensor in operands]
         if tuple(tuple(tensor.shape) for tensor in operands) != decision.shapes:
             return out
         return tree_map(_instead, out, decision.result)

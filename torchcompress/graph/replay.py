@@ -36,8 +36,9 @@ def run_with_channels_zeroed(
     Raises:
         TraceError: The run takes another path than the traced one.
     """
-    replay = _Replay(trace, removed, course or Course({}))
-    with trace.conditions.hold(model), replay:
+    course = course or Course({})
+    replay = _Replay(trace, removed, course)
+    with trace.conditions.hold(model), course.followed(model), replay:
         output = run_model(model, x)
     replay.check_complete()
     return output, replay.alive
@@ -133,7 +134,8 @@ def run_on_course(model: nn.Module, x: Inputs, trace: Trace, course: Course) -> 
     Raises:
         TraceError: The model fails.
     """
-    with trace.conditions.hold(model), _Decided(course) if trace.decisions else nullcontext():
+    deciding = _Decided(course) if trace.decisions else nullcontext()
+    with trace.conditions.hold(model), course.followed(model), deciding:
         return run_model(model, x)
 
 

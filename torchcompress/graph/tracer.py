@@ -120,7 +120,7 @@ def _watched(original: nn.Module, x: Inputs, attention: str, *, gradients: bool)
 class _Tracer(CountedRun):
     """The mode that lets labels flow; the `Context` of every rule."""
 
-    def __init__(self, model: nn.Module, attention: str) -> None:
+    def __init__(self, model: nn.Module, attention: str = "heads") -> None:
         super().__init__()
         self.attention = attention
         self.couplings = Couplings()
@@ -131,7 +131,7 @@ class _Tracer(CountedRun):
         self._store = LabelStore(self.couplings)
         self._calls = Calls(model, self._store.get)
         self._names: dict[int, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._decisions: dict[Key, Decision] = {}
         self.drew = False
         self._read: set[str] = set()
@@ -218,8 +218,9 @@ class _Tracer(CountedRun):
 
     def _decide(self, args: tuple[Any, ...], out: Any) -> None:
         """Notes a decision."""
-        key = self._operation, self._counts[self._operation]
-        self._counts[self._operation] += 1
+        place = self._calls.running, self._operation
+        key = *place, self._counts[place]
+        self._counts[place] += 1
         made = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
         self._decisions[key] = Decision(
             tuple(tuple(tensor.shape) for tensor in floating(args)),

@@ -1,6 +1,7 @@
 """Modules whose code ties one size to another, and the classes that let go of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -16,10 +17,10 @@ def adapt(*kinds: type[nn.Module]) -> Callable[[Adapt], Adapt]:
 
     An attention that computes the width of a head as `embed_dim // num_heads` cannot lose a head
     while it keeps its embedding. The decorated function is called with such a module before the
-    first cut that changes it: it gives the module a subclass of its own class, whose forward pass
-    reads each size from where it is true, and keeps what is computed from the old sizes, such as
-    a scale. The module stays the same object, with its parameters, hooks and names. A function
-    registered by `mend` for the same class says which sizes change.
+    first cut of its tensors or of its children's: it gives the module a subclass of its own
+    class, whose forward pass reads each size from where it is true, and keeps what is computed
+    from the old sizes, such as a scale. The module stays the same object, with its parameters,
+    hooks and names. A function registered by `mend` for the same class says which sizes change.
 
     Args:
         kinds: Classes of modules; their subclasses are left alone.
@@ -33,7 +34,14 @@ def adapt(*kinds: type[nn.Module]) -> Callable[[Adapt], Adapt]:
     return register
 
 
-def adapted(module: nn.Module) -> None:
-    """Prepares a module for a cut where its class is registered."""
-    if type(module) in _ADAPTERS:
-        _ADAPTERS[type(module)](module)
+def adapt_modules(model: nn.Module, names: Iterable[str]) -> None:
+    """Prepares the modules that a cut reaches.
+
+    Args:
+        model: The model, changed in place.
+        names: Parameters and buffers that are cut.
+    """
+    reached = {path for name in names for path in accumulate(name.split("."), "{}.{}".format)}
+    for path, module in model.named_modules():
+        if type(module) in _ADAPTERS and (path in reached or not path):
+            _ADAPTERS[type(module)](module)

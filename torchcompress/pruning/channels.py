@@ -32,6 +32,7 @@ from torchcompress.reconstruction import resolve_consumers
 
 M = TypeVar("M", bound=nn.Module)
 
+ATTENTION = ("heads", "head_dims")
 QUANTITIES = ("channels", "macs", "params")
 
 
@@ -45,6 +46,7 @@ class PlanOptions(TypedDict, total=False):
     exclude: Sequence[str]
     round_to: int
     min_channels: int
+    attention: str
     data: Iterable[Any] | None
     loss: Loss | None
     forward: Forward | None
@@ -101,6 +103,7 @@ def plan_channels(
     exclude: Sequence[str] = (),
     round_to: int = 8,
     min_channels: int = 1,
+    attention: str = "heads",
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
     forward: Forward | None = None,
@@ -132,6 +135,8 @@ def plan_channels(
             that would keep fewer is not rounded. It gives way to `max_removed` and `min_channels`
             where the target needs it, and the plan notes where.
         min_channels: Channels that each layer keeps at least.
+        attention: What goes of an attention: whole `heads`, or `head_dims`, the same ones in each
+            head.
         data: Batches for `taylor`, `fisher` and `variance`; a tuple or list is (inputs, labels).
         loss: For `taylor` and `fisher`, called with the model's output and the labels of a batch,
             or the whole batch where it is a tensor or a dict; by default the cross entropy.
@@ -149,9 +154,9 @@ def plan_channels(
     scope = scope or ("layer" if target.quantity == "channels" else "global")
     before = {group.name: group.channels for group in since.groups} if since else {}
     floors = Floors(round_to, min_channels, max_removed, channels=before)
-    _check(target, scope)
+    _check(target, scope, attention)
     ranking = find_importance(importance)
-    seen, tensors = trace(model, x), named_tensors(model)
+    seen, tensors = trace(model, x, attention=attention), named_tensors(model)
     groups = exclude_layers(channel_groups(seen), exclude)
     evidence = Evidence(
         model, seen, [g for g in groups if g.frozen is None], tensors, data, loss, forward
@@ -175,7 +180,7 @@ def plan_channels(
     return replace(draft.plan(target, cost, trial), notes=notes)
 
 
-def _check(target: Target, scope: str) -> None:
+def _check(target: Target, scope: str, attention: str) -> None:
     if target.quantity not in QUANTITIES:
         raise UnsupportedError(
             f"channels cannot be pruned to {target}",
@@ -185,3 +190,8 @@ def _check(target: Target, scope: str) -> None:
     if scope not in SCOPES:
         hint = did_you_mean(scope, SCOPES)
         raise CompressError(f"{scope!r} is not a scope", where="scope", hint=hint)
+    if attention not in ATTENTION:
+        hint = did_you_mean(attention, ATTENTION)
+        raise CompressError(
+            f"{attention!r} is no part of an attention", where="attention", hint=hint
+        )

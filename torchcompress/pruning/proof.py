@@ -77,7 +77,7 @@ class Proof:
         """Returns how a cut model fails to run or gives outputs of other shapes, or None."""
         for setting in filter(None, (self._example, self._training)):
             try:
-                found, _ = _run_cut(setting, apply)
+                found, *_ = _run_cut(setting, apply)
             except TraceError as error:
                 return _told(setting, str(error.__cause__))
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors_in(found)}
@@ -120,7 +120,7 @@ def _compare(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
     course = Course(trace.decisions)
     original = trace.conditions.copy(setting.model)
     try:
-        found, basis = _run_cut(setting, apply)
+        found, basis, adapted = _run_cut(setting, apply)
     except TraceError as error:
         return Trial(float("nan"), _told(setting, str(error.__cause__)), frozenset())
     output, alive = run_with_channels_zeroed(original, setting.inputs, trace, removed, course)
@@ -130,17 +130,26 @@ def _compare(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
     tolerance = max(TOLERANCE, 8 * course.rounding)
     difference, failure = compare_outputs(output, found, tolerance=tolerance)
     if failure is None and course.operands:
-        more, failure = compare_outputs(course.operands, basis, "basis of", tolerance)
+        own = {path: made for path, made in course.operands.items() if path not in adapted}
+        more, failure = compare_outputs(own, basis, "basis of", tolerance)
         difference = max(difference, more)
     failure = None if failure is None else _told(setting, failure)
     return Trial(difference, failure, frozenset(alive))
 
 
-def _run_cut(setting: _Setting, apply: Cut) -> tuple[Any, dict[str, list[Tensor]]]:
-    trace = setting.trace
-    pruned, course = copied(setting.model), Course(trace.decisions)
+def _run_cut(setting: _Setting, apply: Cut) -> tuple[Any, dict[str, Any], set[str]]:
+    """Runs a cut copy.
+
+    Returns:
+        Its output, what its decisions were made on, and the modules that an adapter gave another
+        class, whose decisions are their own.
+    """
+    trace, pruned = setting.trace, copied(setting.model)
+    kinds = {path: type(module) for path, module in pruned.named_modules()}
     apply(pruned)
-    return run_on_course(pruned, setting.inputs, trace, course), course.operands
+    adapted = {p for p, module in pruned.named_modules() if type(module) is not kinds[p]}
+    course = Course({key: made for key, made in trace.decisions.items() if key[0] not in adapted})
+    return run_on_course(pruned, setting.inputs, trace, course), course.operands, adapted
 
 
 def _says(outputs: Any) -> bool:

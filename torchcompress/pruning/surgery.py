@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError, did_you_mean
 from torchcompress.core.modules import named_tensors
+from torchcompress.pruning.adapters import adapt_modules
 from torchcompress.pruning.weight_norm import shorten
-from torchcompress.pruning.adapters import adapted
 
 Removal = dict[str, dict[int, list[int]]]
 """For each parameter or buffer, by name, the sorted indices that go from each dimension."""
@@ -75,9 +75,9 @@ def _no_larger(new: Any, old: Any) -> bool:
 def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any]]) -> None:
     """Removes slices of parameters and buffers and mends the attributes that repeat a size.
 
-    Parameters stay the same objects, so that ties, optimizers and hooks keep them; gradients are
-    cut along. `requires_grad`, dtype, device and memory format stay. What is left of a weight keeps
-    its values under weight norm too.
+    Modules are adapted first (see `adapt`). Parameters stay the same objects, so that ties,
+    optimizers and hooks keep them; gradients are cut along. `requires_grad`, dtype, device and
+    memory format stay. What is left of a weight keeps its values under weight norm too.
 
     Args:
         model: The model, changed in place.
@@ -86,6 +86,7 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
     """
     shorten(model, removal)
     tensors = named_tensors(model)
+    adapt_modules(model, removal)
     for name, dims in removal.items():
         tensor = tensors[name]
         gradient = tensor.grad
@@ -98,7 +99,6 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
             tensor.grad = sliced(gradient, dims)
     for path, attributes in mends.items():
         module = model.get_submodule(path)
-        adapted(module)
         for attribute, value in attributes.items():
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
 

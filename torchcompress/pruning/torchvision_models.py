@@ -36,9 +36,7 @@ def _windowed(module: ShiftedWindowAttention, remaining: Remaining) -> dict[str,
 
 
 @mend(RelativePositionalMultiHeadAttention)
-def _relative(
-    module: RelativePositionalMultiHeadAttention, remaining: Remaining
-) -> dict[str, Any]:
+def _relative(module: RelativePositionalMultiHeadAttention, remaining: Remaining) -> dict[str, Any]:
     heads = module.n_heads if remaining.groups is None else remaining.groups
     return {"n_heads": heads, "head_dim": remaining.shapes["merge.weight"][1] // heads}
 
@@ -50,7 +48,7 @@ class PrunedWindowAttention(ShiftedWindowAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attends inside shifted windows of x, (N, H, W, C)."""
-        window, shift = _fitting(x, self.window_size, self.shift_size)
+        _, shift = _fitting(x, self.window_size, self.shift_size)
         bias = self.get_relative_position_bias()
         return _attend_in_windows(self, x, self.window_size, shift, bias)
 
@@ -116,9 +114,7 @@ def _scale(module: ShiftedWindowAttention) -> float:
     return (module.proj.in_features // module.num_heads) ** -0.5
 
 
-def _fitting(
-    x: Tensor, window: Sequence[int], shift: Sequence[int]
-) -> tuple[list[int], list[int]]:
+def _fitting(x: Tensor, window: Sequence[int], shift: Sequence[int]) -> tuple[list[int], list[int]]:
     """Returns windows no larger than the input, which is not shifted where one covers it."""
     sizes = list(zip(x.shape[1:-1], window, shift, strict=True))
     return [min(n, w) for n, w, _ in sizes], [0 if n <= w else s for n, w, s in sizes]
@@ -127,7 +123,7 @@ def _fitting(
 def _attend_in_windows(
     module: Any, x: Tensor, window: Sequence[int], shift: Sequence[int], bias: Tensor
 ) -> Tensor:
-    """Attends inside windows of x, (N, *sizes, C), after a cyclic shift (Liu et al. 2021, "Swin")."""
+    """Attends inside windows of x, (N, *sizes, C), after a cyclic shift (Liu et al. 2021)."""
     sizes, places = x.shape[1:-1], list(range(1, x.dim() - 1))
     padding = [-size % w for size, w in zip(sizes, window, strict=True)]
     x = F.pad(x, [0, 0, *(end for pad in reversed(padding) for end in (0, pad))])
@@ -139,7 +135,7 @@ def _attend_in_windows(
         part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
         for part in _qkv(module, windows).chunk(3, -1)
     )
-    if hasattr(module, "logit_scale"):  # Cosine attention (Liu et al. 2022, "Swin V2").
+    if hasattr(module, "logit_scale"):  # Cosine attention (Liu et al. 2022).
         scale = module.logit_scale.clamp(max=math.log(100.0)).exp()
         scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * scale
     else:
@@ -153,7 +149,7 @@ def _attend_in_windows(
     out = F.dropout(out, module.dropout, module.training)
     out = out.view(-1, *counts, *window, out.shape[-1])
     rank = len(window)
-    order = [axis for pair in zip(range(1, rank + 1), range(rank + 1, 2 * rank + 1)) for axis in pair]
+    order = [axis for place in range(1, rank + 1) for axis in (place, place + rank)]
     out = out.permute(0, *order, 2 * rank + 1).reshape(-1, *padded, out.shape[-1])
     out = torch.roll(out, list(shift), places) if any(shift) else out
     return out[(slice(None), *(slice(size) for size in sizes))].contiguous()

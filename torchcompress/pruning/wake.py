@@ -10,10 +10,11 @@ TINY = 1e-3
 
 
 def awakened(model: nn.Module) -> nn.Module:
-    """Returns a copy whose norms and whose constant or tiny tensors are random.
+    """Returns a copy whose weights are large, and whose norms and constant tensors are random.
 
     A residual branch whose last norm or scale starts at zero hides every fault in it; a bias or a
-    norm's weight that is the same everywhere hides that the wrong indices were cut.
+    norm's weight that is the same everywhere hides that the wrong indices were cut; weights of a
+    small initialisation hide what an attention does with its scores.
 
     Args:
         model: A model; its own tensors are left alone.
@@ -38,6 +39,9 @@ def awakened(model: nn.Module) -> nn.Module:
                 tensor.data = _uniform(tensor, generator, 0.1) / fan_in**0.5
             elif low == high:
                 tensor.data = low * _uniform(tensor, generator, 0.5)
+            if tensor.dim() > 1:
+                gain = float(tensor.detach().square().mean().sqrt()) * tensor[0].numel() ** 0.5
+                tensor.data = tensor.data / min(gain, 1.0)
     return awake
 
 

@@ -11,15 +11,15 @@ from torchcompress.graph.rules.meeting import met
 from torchcompress.graph.rules.registry import Args, Context, Kwargs, rule
 
 
-@rule("aten._scaled_dot_product_flash_attention_for_cpu", "aten._scaled_dot_product_flash_attention",
+@rule("aten._scaled_dot_product_flash_attention_for_cpu",
+      "aten._scaled_dot_product_flash_attention",
       "aten._scaled_dot_product_efficient_attention", "aten._scaled_dot_product_cudnn_attention",
       "aten._scaled_dot_product_fused_attention_overrideable")  # fmt: skip
 def attention(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """Queries and keys are summed over; values pass on; heads go through.
 
     The dimensions inside a head go from queries, keys and values alike, since the kernel wants
-    them equally long. Where the scale is left to the kernel it follows their number, so that they
-    are left out rather than zeroed.
+    them equally long.
     """
     q, k, v = args[:3]
     mask = next((t for t in (*args[3:], kwargs.get("attn_mask")) if isinstance(t, Tensor)), None)
@@ -30,13 +30,10 @@ def attention(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     ctx.couplings.freeze(keys, "is a position that attention sums over")
     if heads is not None:
         prefer_axis(ctx, heads, [inner])
-    if inner is not None:
-        reads = [Mask(position, 3, inner) for position in range(3)]
-        scaled = kwargs.get("scale") is not None
-        ctx.selection(reads, [Mask(0, 3, inner)], inexact=[] if scaled else [inner])
+    summed = [] if inner is None else [Mask(0, 3, inner)]
     axes = zip((*q.shape, k.shape[2]), (batch, heads, queries, inner, keys), strict=True)
     for space in [list(axes)] * 2:  # The scores, then the sum of the values.
-        ctx.contraction(None, out[0], space, [], groups=heads)
+        ctx.contraction(None, out[0], space, summed, groups=heads)
     ctx.set(out[0], Labels((batch, heads, queries, inner)))
     for result in out[1:]:
         if isinstance(result, Tensor):
