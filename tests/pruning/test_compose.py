@@ -10,7 +10,8 @@ from torchcompress.core.plan import plan_from_json, plan_to_json
 from torchcompress.errors import CompressError
 from torchcompress.pruning import PruningPlan, plan_channels
 
-COMPOSED = ["residual", "dense_cat_bn", "group_conv", "c2f_block", "cls_token_pos", "tied_weights"]
+COMPOSED = ["residual", "dense_cat_bn", "group_conv", "c2f_block", "cls_token_pos", "tied_weights",
+            "mha_module", "groupnorm", "weight_norm"]  # fmt: skip
 
 
 def two_plans(name: str) -> tuple[nn.Module, nn.Module, PruningPlan, PruningPlan]:
