@@ -218,6 +218,50 @@ def test_torchs_encoder_layer_does_not_read_the_sizes_past_the_forward_pass() ->
     assert fast.shape == (2, 5, 3)
 
 
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(6, 16)
+        layer = nn.TransformerEncoderLayer(16, 4, 24, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embed(x), src_key_padding_mask=padding))
+
+
+def test_torchs_encoder_does_not_pack_padded_sequences_for_a_pruned_attention() -> None:
+    torch.manual_seed(0)
+    model, x = Padded().eval(), torch.randn(2, 5, 6)
+    padding = torch.tensor([[False, False, False, True, True], [False] * 5])
+    pruned = tc.prune_channels(model, (x, padding), tc.Target(channels=0.5), round_to=1)
+    with torch.no_grad():
+        fast = pruned(x, padding)
+    assert torch.allclose(fast[~padding], pruned(x, padding)[~padding], atol=1e-6)
+
+
+class Translating(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(6, 16)
+        self.transformer = nn.Transformer(16, 4, 1, 1, 24, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        mixed = self.transformer(self.embed(source), self.embed(target), tgt_mask=mask)
+        return self.head(mixed)
+
+
+def test_torchs_transformer_loses_its_width() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 6), torch.randn(2, 7, 6)
+    plan = plan_channels(Translating().eval(), x, tc.Target(channels=0.5), round_to=1)
+    assert plan.mends["transformer"] == {"d_model": 8}
+    assert plan.frozen_share < 0.01
+    assert not any("trial" in reason for reason in plan.frozen.values())
+
+
 def test_a_pruned_transformer_exports() -> None:
     torch.manual_seed(0)
     model, x = vit().eval(), torch.randn(2, 3, 16, 16)

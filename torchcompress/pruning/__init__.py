@@ -1,6 +1,7 @@
 """Pruning: channels that go, as a plan that is proved before it is applied."""
 
 from torchcompress.pruning import attention as attention
+from torchcompress.pruning import heads as heads
 from torchcompress.pruning import torchvision_models as torchvision_models
 from torchcompress.pruning.adapters import adapt
 from torchcompress.pruning.channels import plan_channels, prune_channels

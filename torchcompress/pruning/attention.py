@@ -131,6 +131,11 @@ def _adapt(module: Any) -> None:
     module.__class__ = PrunedMultiheadAttention
 
 
+@adapt(nn.TransformerEncoder)
+def _unpacked(module: nn.TransformerEncoder) -> None:
+    module.use_nested_tensor = False  # Only torch's fused encoder layer takes packed sequences.
+
+
 @mend(nn.MultiheadAttention)
 def _sizes(module: nn.MultiheadAttention, remaining: Remaining) -> dict[str, Any]:
     shapes = remaining.shapes
@@ -145,3 +150,8 @@ def _sizes(module: nn.MultiheadAttention, remaining: Remaining) -> dict[str, Any
         "kdim": sources[0][1],
         "vdim": sources[1][1],
     }
+
+
+@mend(nn.Transformer)
+def _width(module: nn.Transformer, remaining: Remaining) -> dict[str, Any]:
+    return {"d_model": remaining.input[-1]} if remaining.input else {}

@@ -20,7 +20,8 @@ VIEWS = frozenset({"chunk", "flatten", "reshape", "permute", "transpose"})
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.ChannelShuffle) or super().is_leaf_module(m, module_qualified_name)
+        known = isinstance(m, nn.ChannelShuffle | nn.MultiheadAttention)
+        return known or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
