@@ -167,12 +167,18 @@ REGULARIZERS = [None, "bn", "group_lasso", Growing(delta=0.1, every=2)]
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
-@pytest.mark.parametrize("stop", [1, 4, 6, 9])
+@pytest.mark.parametrize("stop", [1, 6])
 def test_a_resumed_training_equals_one_that_never_stopped(regularizer: Any, stop: int) -> None:
     def start(state: Any = None) -> tuple[nn.Module, torch.optim.Optimizer, ChannelPruner]:
         model = net()
         pruner = ChannelPruner(
-            model, X, HALF, schedule=Cubic(end=8, every=3), regularizer=regularizer, round_to=1
+            model,
+            X,
+            HALF,
+            schedule=Cubic(end=8, every=3),
+            regularizer=regularizer,
+            round_to=1,
+            prove=False,
         )
         if state is not None:
             pruner.load_state_dict(state["pruner"])
@@ -252,7 +258,7 @@ def test_planning_leaves_the_training_undisturbed() -> None:
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("importance", ["taylor"])
+@pytest.mark.parametrize("importance", ["taylor", "variance"])
 def test_importances_that_run_the_model_keep_its_gradients(importance: str) -> None:
     model, twin = net(), net()
     optimizers = [sgd(model), sgd(twin)]

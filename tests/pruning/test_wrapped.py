@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from train_together import __file__ as train_together_script
+from train_together import train_together
 from training_loop import X, net, same_tensors, sgd, train
 
 from torchcompress import Target
@@ -62,3 +67,19 @@ def test_a_compiled_model_is_compiled_anew_for_its_new_sizes() -> None:
     train(twin, optimizers[1:], 5)
     assert pruner.done
     assert same_tensors(model, twin)
+
+
+def test_processes_that_train_together_are_cut_alike(tmp_path: Path) -> None:
+    store, result = str(tmp_path / "store"), tmp_path / "other.pt"
+    search = [str(Path(train_together_script).parent), *sys.path]
+    other = subprocess.Popen(
+        [sys.executable, train_together_script, store, str(result)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+    )
+    model, pruner = train_together(store, 0)
+    assert other.wait(120) == 0
+    assert pruner.done
+    theirs = torch.load(result, weights_only=True)
+    assert len(theirs) == len(model.state_dict())
+    trained = dict(model.named_parameters())
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in trained.items())

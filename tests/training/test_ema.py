@@ -81,8 +81,8 @@ def test_means_take_another_shape_along_with_the_model() -> None:
     ema.on_fit_start(run)
     _shift(model, 1)
     ema.on_step_end(run)
-    before = ema.state_dict()["mean"]["weight"]
-    ema.reshape(lambda name, mean: mean[1:])
+    before = ema.mean["weight"]
+    ema.replace({"weight": before[1:]})
     model.weight.data = model.weight.data[1:]
     ema.on_fit_end(run)
     assert torch.equal(model.weight.detach(), before[1:])
@@ -95,6 +95,6 @@ def test_a_state_of_other_shapes_is_taken_back() -> None:
     ema.on_fit_start(_run(model))
     state = small.state_dict()
     ema.load_state_dict(state)
-    taken = ema.state_dict()["mean"]["weight"]
+    taken = ema.mean["weight"]
     assert torch.equal(taken, state["mean"]["weight"])
     assert taken is not state["mean"]["weight"]

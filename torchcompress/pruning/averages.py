@@ -1,14 +1,13 @@
 """Running averages of a model that are cut along with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchcompress.core.errors import CompressError
-from torchcompress.core.modules import named_tensors
+from torchcompress.core.modules import named_tensors, shadow
 from torchcompress.pruning.plan import PruningPlan
-from torchcompress.pruning.surgery import sliced
 from torchcompress.training.ema import EMA
 
 Average = nn.Module | EMA
@@ -45,18 +44,29 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
                 )
 
 
-def cut_averages(averages: Sequence[Average], plan: PruningPlan) -> None:
-    """Cuts averages like the model that they are of.
+def cut_averages(model: nn.Module, averages: Sequence[Average], plan: PruningPlan) -> None:
+    """Cuts averages of a model that is about to be cut.
 
     Args:
-        averages: Averages of the model before the cut.
+        model: The model before the cut.
+        averages: Its averages.
         plan: What goes.
     """
     for average in averages:
         if isinstance(average, EMA):
-            average.reshape(lambda name, mean: sliced(mean, plan.removed.get(name, {})))
+            average.replace(_cut_means(model, average.mean, plan))
         else:
             plan.apply(_copy_in(average), inplace=True)
+
+
+def _cut_means(
+    model: nn.Module, means: Mapping[str, Tensor], plan: PruningPlan
+) -> dict[str, Tensor]:
+    holder = shadow(model)
+    for name, tensor in named_tensors(holder).items():
+        tensor.data = means[name]
+    plan.apply(holder, inplace=True)
+    return {name: tensor.detach() for name, tensor in named_tensors(holder).items()}
 
 
 def _copy_in(average: nn.Module) -> nn.Module:

@@ -31,7 +31,7 @@ from torchcompress.pruning.regularizers import (
 )
 from torchcompress.pruning.schedules import OneShot, Schedule, check_reaches, fraction_at
 from torchcompress.pruning.surgery import Removal
-from torchcompress.pruning.wrapped import StaleWrapGuard, bare
+from torchcompress.pruning.wrapped import WrapGuard, bare
 from torchcompress.training.callback import Callback, Run
 from torchcompress.training.ema import EMA
 
@@ -94,7 +94,7 @@ class ChannelPruner(Callback):
         self._handles: list[RemovableHandle] = []
         self._optimizers: tuple[Optimizer, ...] = ()
         self._averages: tuple[Average, ...] = ()
-        self._guard = StaleWrapGuard()
+        self._guard = WrapGuard()
         self._penalty: Penalty | None = None
         self._going: Removal | None = None
         if self.regularizer is not None and fraction_at(schedule, 0) == 1:
@@ -263,15 +263,15 @@ class ChannelPruner(Callback):
         options = self._options.copy()
         options["since"] = before
         options["ratios"] = {glob: 1 - fraction * (1 - kept) for glob, kept in ratios.items()}
-        return plan_channels(self.model, self.x, target, **options)
+        return self._guard.agree(plan_channels(self.model, self.x, target, **options))
 
     def _cut(self, plan: PruningPlan) -> None:
         """Cuts the model, and all that hangs on its parameters, or nothing."""
         states = cut_states(self.model, self._optimizers, plan.removed)
+        cut_averages(self.model, self._averages, plan)
         plan.apply(self.model, inplace=True)
         for state in states:
             state.put()
-        cut_averages(self._averages, plan)
         self._guard.cut()
 
     def _free_groups(self) -> list[Group]:

@@ -3,10 +3,12 @@
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from torchcompress.core.errors import UnsupportedError
+from torchcompress.pruning.plan import PruningPlan
 
 _HINT = "wrap the bare model, and again after each cut: ddp = DistributedDataParallel(model)"
 
@@ -29,20 +31,32 @@ def bare(model: nn.Module) -> nn.Module:
     return model
 
 
-class StaleWrapGuard:
-    """Refuses to run a model in a `DistributedDataParallel` that is older than its last cut.
+class WrapGuard:
+    """Sees to it that processes which train a model together cut it alike and average all of it.
 
-    Its buckets belong to the gradients of before: they would no longer be averaged over the
-    processes. A forward pre-hook of the model.
+    A forward pre-hook of the model. The buckets of a `DistributedDataParallel` that is older than
+    the last cut belong to the gradients of before, which would no longer be averaged.
     """
 
     def __init__(self) -> None:
-        self._wrapped: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+        self._wrapped: WeakKeyDictionary[DistributedDataParallel, int] = WeakKeyDictionary()
         self._cuts = 0
 
     def cut(self) -> None:
         """Takes note of a cut."""
         self._cuts += 1
+
+    def agree(self, plan: PruningPlan) -> PruningPlan:
+        """Returns the plan of the first of the processes that train the model together.
+
+        Each plans on its own, and data of its own may give it another plan.
+        """
+        wrap = next(iter(self._wrapped), None)
+        if wrap is None:
+            return plan
+        plans = [plan.to_json()]
+        dist.broadcast_object_list(plans, group=wrap.process_group, group_src=0)
+        return PruningPlan.from_json(plans[0])
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         """Looks at what the model runs in.

@@ -1,6 +1,6 @@
 """The exponential moving average of a model (Polyak and Juditsky, 1992)."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -65,13 +65,18 @@ class EMA(Callback):
         """Leaves the means in the model."""
         _fill(run, self._mean)
 
-    def reshape(self, change: Callable[[str, Tensor], Tensor]) -> None:
-        """Changes the means along with a model whose tensors take other shapes.
+    @property
+    def mean(self) -> Mapping[str, Tensor]:
+        """The averages by name."""
+        return self._mean
+
+    def replace(self, mean: Mapping[str, Tensor]) -> None:
+        """Goes on from other averages, such as those of a model whose tensors change their shapes.
 
         Args:
-            change: Returns for a tensor's name and its mean the new mean.
+            mean: The averages by name.
         """
-        self._mean = {name: change(name, mean) for name, mean in self._mean.items()}
+        self._mean = dict(mean)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the means and the number of steps."""
