@@ -67,3 +67,12 @@ def tiny_recipe(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent / "networks")
         yield path
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Makes a distributed process group of this process alone."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from torchcompress.core.modules import eval_mode, match_names, named_tensors, undisturbed
+from torchcompress.core.modules import (
+    eval_mode,
+    match_names,
+    named_tensors,
+    undisturbed,
+    unwrapped,
+)
 from torchcompress.errors import CompressError
 
 
@@ -50,3 +56,24 @@ def test_a_tied_tensor_is_named_once() -> None:
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     model[1].weight = model[0].weight
     assert list(named_tensors(model)) == ["0.weight"]
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    wrapper = torch.compile(model)
+    assert isinstance(wrapper, nn.Module)
+    return wrapper
+
+
+@pytest.mark.usefixtures("process_group")
+def test_wrappers_are_seen_through() -> None:
+    model = nn.Linear(2, 2)
+    parallel = nn.parallel.DistributedDataParallel(model)
+    assert unwrapped(parallel) is model
+    assert unwrapped(nn.DataParallel(compiled(model))) is model
+    assert unwrapped(compiled(parallel)) is model
+    assert unwrapped(model) is model
+
+
+def test_what_cannot_be_looked_into_is_refused() -> None:
+    with pytest.raises(CompressError, match=r"torch\.nn\.Module, not function"):
+        unwrapped(lambda x: x)  # pyright: ignore[reportArgumentType]

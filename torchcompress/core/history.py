@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from torchcompress.core.modules import innermost
 from torchcompress.core.plan import Plan
 
 _HISTORY = "_torchcompress_history"
@@ -32,7 +33,7 @@ def history(model: nn.Module) -> tuple[Plan, ...]:
     Args:
         model: Any model.
     """
-    return tuple(model.__dict__.get(_HISTORY, ()))
+    return tuple(innermost(model).__dict__.get(_HISTORY, ()))
 
 
 def record(model: nn.Module, plan: Plan) -> None:

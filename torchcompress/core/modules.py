@@ -8,11 +8,44 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
 from torchcompress.core.inputs import tensors_in
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def innermost(model: nn.Module) -> nn.Module:
+    """Returns the model inside the wrappers of `torch.compile`, data and distributed parallel."""
+    while True:
+        inner = dict(model.named_children()).get("_orig_mod")
+        if inner is None and isinstance(model, DataParallel | DistributedDataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Returns the model inside wrappers, whose modules can be looked into.
+
+    Raises:
+        CompressError: It is no module.
+        UnsupportedError: It is scripted, so that its code is compiled already.
+    """
+    if not isinstance(model, nn.Module):
+        raise CompressError(
+            f"a model is a torch.nn.Module, not {type(model).__name__}", where="model"
+        )
+    model = innermost(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "is a scripted model, whose code is fixed",
+            where=type(model).__name__,
+            hint="compress the Python model, then script what comes out",
+        )
+    return model
 
 
 def copied(model: M, memo: dict[int, Any] | None = None) -> M:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from torchcompress.core.inputs import Inputs
-from torchcompress.core.modules import named_tensors
+from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.graph.labels import Vector
 from torchcompress.graph.tracer import Trace, trace
 
@@ -50,6 +50,7 @@ def layer_costs(model: nn.Module, x: Inputs) -> list[LayerCost]:
         model: Any model.
         x: Example inputs; the batch counts.
     """
+    model = unwrapped(model)
     modules, tensors = dict(model.named_modules()), named_tensors(model)
     costs: dict[str, LayerCost] = {}
     for event in trace(model, x).contractions:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
 from torchcompress.core.modules import copied, shadow, undisturbed
+from torchcompress.graph.checks import mismatch
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -99,10 +100,12 @@ def run_model(model: nn.Module, x: Inputs) -> Any:
         return call(model, map_tensors(Tensor.clone, x))
     except Exception as error:  # A forward pass may raise anything.
         shapes = ", ".join(f"{name or 'x'} {tuple(t.shape)}" for name, t in tensors_in(x))
+        differs = mismatch(model, x)
         raise TraceError(
             f"the model fails on the example input ({shapes}): {error}",
             where=type(model).__name__,
-            hint="give example inputs of the shape, dtype and device that the model is called with",
+            hint=differs
+            or "give example inputs of the shape, dtype and device that the model is called with",
         ) from error
 
 

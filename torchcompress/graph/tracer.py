@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
-from torchcompress.core.errors import TraceError, UnsupportedError
+from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, tensors_in
-from torchcompress.core.modules import named_tensors, shadow
+from torchcompress.core.modules import named_tensors, shadow, unwrapped
 from torchcompress.graph.calls import Call, Calls
+from torchcompress.graph.checks import check_inputs, check_model
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
@@ -74,25 +74,18 @@ def trace(model: nn.Module, x: Inputs, *, attention: str = "heads") -> Trace:
     The run is in eval mode without gradients; the model is left as it was.
 
     Args:
-        model: Any model.
+        model: Any model. Of a compiled or parallel one the model inside is followed.
         x: Example inputs.
         attention: What goes of an attention: whole `heads`, or `head_dims`, the same ones in each
             head.
 
     Raises:
-        UnsupportedError: The model holds lazy, meta or sparse tensors.
+        UnsupportedError: The model is scripted, or holds lazy, meta, fake or sparse tensors.
         TraceError: The model fails on `x`, or `x` is not finite.
     """
-    for name, tensor in named_tensors(model).items():
-        if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
-            raise UnsupportedError(
-                "is a lazy, meta or sparse tensor, whose channels cannot be followed",
-                where=name,
-                hint="materialise the model first",
-            )
-    for name, tensor in tensors_in(x):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise TraceError("the example input is not finite", where=name or "x")
+    model = unwrapped(model)
+    check_model(model)
+    check_inputs(x)
     try:
         return _watched(model, x, attention, gradients=False)
     except TraceError as error:

@@ -8,7 +8,7 @@ from torch import nn
 
 from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
 from torchcompress.core.inputs import Forward, Inputs
-from torchcompress.core.modules import named_tensors
+from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import channel_groups
 from torchcompress.graph.macs import RemainingCost
@@ -83,11 +83,12 @@ def prune_channels(
     plan = plan_channels(model, x, target, **options)
     if calibration is None:
         return cast(M, plan.apply(model, inplace=inplace))
-    fitted = plan.apply(model)
-    resolve_consumers(model, fitted, plan.removed, calibration, forward=options.get("forward"))
+    inner, fitted = unwrapped(model), plan.apply(model)
+    resolve_consumers(inner, fitted, plan.removed, calibration, forward=options.get("forward"))
     if not inplace:
         return cast(M, fitted)
-    plan.apply(model, inplace=True).load_state_dict(fitted.state_dict())
+    plan.apply(model, inplace=True)
+    inner.load_state_dict(fitted.state_dict())
     return model
 
 
@@ -118,7 +119,8 @@ def plan_channels(
     frozen with the reason, and the plan is made again without it.
 
     Args:
-        model: Any model; left as it was.
+        model: Any model; left as it was. Of a compiled or parallel one the model inside is
+            planned for.
         x: Example inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
         target: What remains: channels, macs or params.
         importance: What makes a channel worth keeping: `magnitude`, `bn`, `taylor`, `fisher`,
@@ -155,6 +157,7 @@ def plan_channels(
     before = {group.name: group.channels for group in since.groups} if since else {}
     floors = Floors(round_to, min_channels, max_removed, channels=before)
     _check(target, scope, attention)
+    model = unwrapped(model)
     ranking = find_importance(importance)
     seen, tensors = trace(model, x, attention=attention), named_tensors(model)
     groups = exclude_layers(channel_groups(seen), exclude)

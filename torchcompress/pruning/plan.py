@@ -4,9 +4,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.history import record
-from torchcompress.core.modules import copied
+from torchcompress.core.modules import copied, unwrapped
 from torchcompress.core.plan import Plan
 from torchcompress.pruning.compose import composed_groups, composed_removal, composed_shapes
 from torchcompress.pruning.explain import Explanation, explain
@@ -73,18 +75,28 @@ class PruningPlan(Plan):
         """Returns the smaller model; nothing is traced.
 
         Args:
-            model: A model of the architecture that the plan was made for.
-            inplace: Cut `model` itself. Its parameters stay the same objects.
+            model: A model of the architecture that the plan was made for. Of a compiled or
+                parallel one the model inside is cut.
+            inplace: Cut `model` itself and return it. Its parameters stay the same objects.
+                Otherwise the result is a copy of the model inside the wrappers.
 
         Raises:
             CompressError: The plan does not fit; names the first tensor that differs.
+            UnsupportedError: `inplace` under distributed data parallel, or a scripted model.
         """
-        check_fits(model, self.shapes)
-        check_mends(model, self.mends)
-        pruned = model if inplace else copied(model)
+        inner = unwrapped(model)
+        check_fits(inner, self.shapes)
+        check_mends(inner, self.mends)
+        if inplace and isinstance(model, DistributedDataParallel):
+            raise UnsupportedError(
+                "distributed data parallel keeps buffers of the old sizes",
+                where="inplace",
+                hint="cut model.module in place and wrap it anew",
+            )
+        pruned = inner if inplace else copied(inner)
         cut(pruned, self.removed, self.mends)
         record(pruned, self)
-        return pruned
+        return model if inplace else pruned
 
     def then(self, later: "PruningPlan") -> Self:
         """Returns one plan for this one followed by another.
