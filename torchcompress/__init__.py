@@ -8,16 +8,28 @@ from torchcompress.core.target import Target
 from torchcompress.deploy import load, save
 from torchcompress.distillation import DistillationTrainer, Distiller, LossTerm, losses
 from torchcompress.metrics import compare, evaluate, measure
-from torchcompress.pruning import PruningPlan, plan_channels, prune_channels
+from torchcompress.pruning import (
+    ChannelPruner,
+    Cubic,
+    Iterative,
+    OneShot,
+    PruningPlan,
+    plan_channels,
+    prune_channels,
+)
 from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan, quantize
 from torchcompress.recipe import Recipe, RunResult, load_recipe, run_recipe
 from torchcompress.training import Trainer, TrainerConfig
 
 __all__ = [
+    "ChannelPruner",
+    "Cubic",
     "DistillationTrainer",
     "Distiller",
     "Int8Model",
+    "Iterative",
     "LossTerm",
+    "OneShot",
     "PruningPlan",
     "QuantizationConfig",
     "QuantizationPlan",

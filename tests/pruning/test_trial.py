@@ -246,3 +246,30 @@ def test_a_result_kept_in_the_model_is_copied() -> None:
     plan = plan_channels(model, torch.rand(2, 8), Target(channels=0.5))
     assert model.kept is kept
     assert plan.apply(model)(torch.rand(2, 8)).shape == (2, 4)
+
+
+class Chaos(nn.Module):
+    """Blows a difference up two times in each of its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 301), nn.Linear(301, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.last(self.first(x)).sigmoid()
+        for _ in range(20):
+            x = 4 * x * (1 - x)
+        return x
+
+
+def test_rounding_that_a_model_blows_up_is_told_from_a_wrong_cut() -> None:
+    torch.manual_seed(0)
+    model, x = Chaos(), torch.randn(16, 8)
+    plan = plan_channels(model, x, Target(channels=0.55), round_to=1)
+    pruned, gone = plan.apply(model), plan.removed["last.weight"][1]
+    with torch.no_grad():
+        model.last.weight[:, gone] = 0
+        assert (model(x) - pruned(x)).abs().max() > 1e-4
+        assert torch.allclose(model.double()(x.double()), pruned.double()(x.double()), atol=1e-6)
+    assert plan.difference is not None
+    assert plan.difference < 1e-6
