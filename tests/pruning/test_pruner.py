@@ -228,6 +228,17 @@ def test_the_result_is_saved_and_loaded(tmp_path: Path) -> None:
     assert torch.equal(loaded(X), model.eval()(X))
 
 
+def test_an_attached_model_is_copied_and_pickled() -> None:
+    model = net()
+    ChannelPruner(model, X, HALF).attach(sgd(model))
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        assert same_tensors(other, model)
+        assert tc.history(other) == tc.history(model)
+
+
 def test_closed_it_leaves_the_training_alone() -> None:
     model = net()
     optimizer = sgd(model)
@@ -279,6 +290,7 @@ def test_importances_that_run_the_model_keep_its_gradients(importance: str) -> N
     [
         ({"target": Target(macs=1.0)}, "takes nothing away"),
         ({"target": Target(macs=0.0001)}, "at least"),
+        ({"target": Target(latency=0.5)}, "cannot cut towards latency=0.5"),
         ({"regularizer": "bn"}, "no step to act in"),
         ({"schedule": lambda step: 2.0}, "gives 2.0 at step 0"),
         ({"exclude": ["nothing"]}, "'nothing' matches nothing"),

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchcompress.core.errors import CompressError
+from torchcompress.core.errors import CompressError, UnsupportedError
 from torchcompress.core.history import history
 from torchcompress.core.inputs import Inputs
 from torchcompress.core.plan import plan_from_json, plan_to_json
@@ -60,7 +60,7 @@ class ChannelPruner(Callback):
         model: What is trained; changed in place. Compiled is fine; under
             `DistributedDataParallel` the bare model, wrapped again after each cut.
         x: Example inputs.
-        target: What remains in the end.
+        target: What remains in the end: channels, macs or params.
         schedule: When how much of the way is gone: `OneShot`, `Iterative`, `Cubic`, or a function
             from optimizer steps taken to a fraction.
         regularizer: `bn`, `group_lasso`, `growing`, one of `pruning.regularizers` with options, or
@@ -69,7 +69,7 @@ class ChannelPruner(Callback):
 
     Raises:
         CompressError: As in `plan_channels`, or a pruner that could have no effect.
-        UnsupportedError: A model in `DistributedDataParallel`.
+        UnsupportedError: A model in `DistributedDataParallel`, or a target of another quantity.
     """
 
     def __init__(
@@ -82,6 +82,12 @@ class ChannelPruner(Callback):
         regularizer: str | Regularizer | None = None,
         **options: Unpack[PlanOptions],
     ) -> None:
+        if target.quantity not in ("channels", "macs", "params"):
+            raise UnsupportedError(
+                f"a training loop cannot cut towards {target}",
+                where="target",
+                hint="give channels, macs or params",
+            )
         self.model = bare(model)
         self.x = x
         self.target = target

@@ -42,6 +42,10 @@ class WrapGuard:
         self._wrapped: WeakKeyDictionary[DistributedDataParallel, int] = WeakKeyDictionary()
         self._cuts = 0
 
+    def __reduce__(self) -> tuple[type["WrapGuard"], tuple[()]]:
+        """Copied or pickled along with its model it begins anew: no wrap goes along."""
+        return WrapGuard, ()
+
     def cut(self) -> None:
         """Takes note of a cut."""
         self._cuts += 1
