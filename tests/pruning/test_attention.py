@@ -218,6 +218,21 @@ def test_torchs_encoder_layer_does_not_read_the_sizes_past_the_forward_pass() ->
     assert fast.shape == (2, 5, 3)
 
 
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_calibration_brings_a_pruned_transformer_closer(name: str) -> None:
+    torch.manual_seed(0)
+    build, shape = NETWORKS[name]
+    model = build().eval()
+    if isinstance(model, VisionTransformer):
+        nn.init.normal_(model.heads.get_parameter("head.weight"))  # Zero in a fresh one.
+    batches = [torch.randn(4, *shape[1:]) for _ in range(4)]
+    x, target = torch.cat(batches), tc.Target(channels=0.75)
+    plain = tc.prune_channels(model, batches[0], target, round_to=1)
+    fitted = tc.prune_channels(model, batches[0], target, round_to=1, calibration=batches)
+    with torch.no_grad():
+        assert (fitted(x) - model(x)).norm() < 0.9 * (plain(x) - model(x)).norm()
+
+
 class Padded(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from torchcompress.core.errors import TraceError, UnsupportedError
+from torchcompress.pruning.adapters import adapt_modules
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.sources import folded_tensors
 from torchcompress.quantization.trace import trace
@@ -140,6 +141,22 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_what_is_outside_the_list_is_named(function: object, match: str) -> None:
     with pytest.raises(UnsupportedError, match=match):
         trace(Wrapped(function))
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0]
+
+
+def test_a_pruned_attention_is_named() -> None:
+    model = Attending()
+    adapt_modules(model, ["attention.in_proj_weight"])
+    with pytest.raises(UnsupportedError, match="attention: the module PrunedMultiheadAttention"):
+        trace(model)
 
 
 class Symbols(nn.Module):

@@ -15,6 +15,7 @@ from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.tracer import trace
 from torchcompress.pruning.choice import Choice
 from torchcompress.pruning.draft import Draft
+from torchcompress.pruning.fitted import apply_fitted
 from torchcompress.pruning.floors import Floors
 from torchcompress.pruning.importance import (
     CustomImportance,
@@ -28,7 +29,6 @@ from torchcompress.pruning.layer_globs import exclude_layers, layer_ratios
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.scope import SCOPES
 from torchcompress.pruning.search import find_cut
-from torchcompress.reconstruction import resolve_consumers
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -83,12 +83,11 @@ def prune_channels(
     plan = plan_channels(model, x, target, **options)
     if calibration is None:
         return cast(M, plan.apply(model, inplace=inplace))
-    inner, fitted = unwrapped(model), plan.apply(model)
-    resolve_consumers(inner, fitted, plan.removed, calibration, forward=options.get("forward"))
+    fitted = apply_fitted(plan, model, calibration, options.get("forward"))
     if not inplace:
         return cast(M, fitted)
     plan.apply(model, inplace=True)
-    inner.load_state_dict(fitted.state_dict())
+    unwrapped(model).load_state_dict(fitted.state_dict())
     return model
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torchcompress.data import Data
 from torchcompress.distillation import DistillationTrainer
 from torchcompress.pruning import PruningPlan, plan_channels
+from torchcompress.pruning.fitted import apply_fitted
 from torchcompress.quantization import Int8Model, quantize
 from torchcompress.recipe.section import Section
 from torchcompress.recipe.stage_schema import Distill, PruneChannels, QuantizePtq, Train
-from torchcompress.reconstruction import resolve_consumers
 from torchcompress.report import Cell, Table
 from torchcompress.training import CSVLog, Trainer, TrainingResult
 
@@ -81,9 +81,10 @@ def _(stage: Distill, model: nn.Module, context: Context) -> Outcome:
 @run_stage.register
 def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
     plan = plan_pruning(stage, model, context.example)
-    pruned = plan.apply(model)
     if stage.reconstruct:
-        resolve_consumers(model, pruned, plan.removed, context.data.calibration)
+        pruned = apply_fitted(plan, model, context.data.calibration)
+    else:
+        pruned = plan.apply(model)
     return pruned, [_groups_table(plan)]
 
 
