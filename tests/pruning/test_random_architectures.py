@@ -5,10 +5,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from random_networks import Description, Node, draw_case, judge
 
-from tests.networks.drawing import draw_case
-from tests.networks.random_network import Description, Node
-from tests.networks.verdict import judge
 from torchcompress import Target
 
 

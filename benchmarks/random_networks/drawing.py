@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from tests.networks.random_network import Description, Node, RandomNetwork, sample
-from tests.networks.step import RANKS, STEPS, Shape, Step
+from random_networks.network import Description, Node, RandomNetwork, sample
+from random_networks.step import RANKS, STEPS, Shape, Step
 from torchcompress import Target
 
 MOST_ELEMENTS = 4096

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tests.networks.random_network import Description, RandomNetwork, value_shapes
-from tests.networks.step import STEPS
+from random_networks.network import Description, RandomNetwork, value_shapes
+from random_networks.step import STEPS
 
 
 def shrunk(description: Description, fails: Callable[[Description], bool]) -> Description:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.networks.random_network import Description, RandomNetwork
-from tests.networks.step import STEPS
+from random_networks.network import Description, RandomNetwork
+from random_networks.step import STEPS
 from torchcompress import Target
 from torchcompress.core.inputs import call, map_tensors, tensors_in
 from torchcompress.errors import TargetUnreachable, UnsupportedError

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.networks.step import WIDTHS, Shape, Step, step
+from random_networks.step import WIDTHS, Shape, Step, step
 
 ACTIVATIONS = {
     "relu": nn.ReLU,

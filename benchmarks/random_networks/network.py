@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import tests.networks.image_steps
-import tests.networks.joint_steps
-import tests.networks.token_steps  # noqa: F401  They register their steps.
-from tests.networks.step import STEPS, Shape
+from random_networks.step import STEPS, Shape
 
 VOCABULARY = 11
 KINDS_OF_INPUT: dict[str, Shape] = {
