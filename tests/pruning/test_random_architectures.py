@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_networks import Description, Node, draw_case, judge
 
@@ -22,6 +22,7 @@ def unfinished(description: Description) -> bool:
     max_examples=200,
     deadline=None,
     derandomize=True,
+    phases=[Phase.generate],  # `random_networks.shrunk` makes a failure small.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @given(st.randoms(use_true_random=False))
@@ -59,6 +60,19 @@ CASES = {
             outputs=(4,),
         ),
         Target(channels=0.5),
+    ),
+    "buffer_out_of_reach": (
+        Description(
+            inputs=("image",),
+            nodes=(
+                Node("scale", (0,), {"buffer": True}),
+                Node("conv", (1,), {"out": 8, "kernel": 3, "stride": 1, "groups": 1, "bias": True}),
+                Node("to_vector", (2,), {"kind": "mean"}),
+                Node("linear_vector", (3,), {"out": 3, "bias": True}),
+            ),
+            outputs=(4,),
+        ),
+        Target(macs=0.05),
     ),
     "halves_by_slices": (halves("halves"), Target(channels=0.9)),
     "halves_by_tensor_split": (halves("tensor_split"), Target(channels=0.9)),

@@ -107,7 +107,7 @@ class RemainingCost:
 
     def _left(self, terms: list[Term], removed: np.ndarray) -> int:
         gone = np.zeros(self._size, bool)
-        gone[removed] = True
+        gone[removed[removed < self._size]] = True  # A buffer's own labels are in no term.
         return sum(
             factor * _product(int((~gone[axis]).sum()) for axis in axes) for factor, axes in terms
         )
