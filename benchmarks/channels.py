@@ -121,14 +121,12 @@ def accuracy_table(rows: list[Row]) -> str:
                 [r for r in rows if (r["model"], r["kept"], r["tool"]) == (model, kept, tool)]
                 for tool in ("ours", "peer")
             )
-            means = [f"{100 * mean(r['after'] for r in side):.2f}" for side in (mine, other)]
-            left = [
+            cells = [f"{100 * mean(r['after'] for r in side):.2f}" for side in (mine, other)]
+            cells += [
                 " / ".join(f"{100 * side[0][key]:.1f} %" for side in (mine, other))
                 for key in ("macs", "params")
             ]
-            lines.append(
-                f"| {model} | {100 * kept:.0f} % | {means[0]} | {means[1]} | {left[0]} | {left[1]} |"
-            )
+            lines.append(f"| {model} | {100 * kept:.0f} % | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

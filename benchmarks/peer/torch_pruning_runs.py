@@ -37,7 +37,8 @@ def make_pruner(
     round_to: int | None = None,
 ) -> Any:
     """Returns a Torch-Pruning pruner, whose dependency graph is built by then."""
-    return tp.pruner.BasePruner(
+    kind: Any = tp.pruner.BasePruner
+    return kind(
         model,
         x,
         importance=tp.importance.GroupMagnitudeImportance(p=2),
