@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from torchcompress.core.target import Target
+from torchcompress.graph.events import Contraction
 from torchcompress.graph.groups import Group
 from torchcompress.graph.links import coupling_operations
 from torchcompress.graph.macs import RemainingCost
@@ -101,7 +102,10 @@ class Draft:
         runs = [self.seen] if self.seen.training is None else [self.seen, self.seen.training]
         for event in (event for run in runs for event in run.events):
             if event.groups is not None:
-                groups = np.unique(event.groups[event.groups > 0])
+                groups = event.groups
+                if isinstance(event, Contraction) and event.weight is None:
+                    # Heads, which a batch of matrix products repeats.
+                    groups = np.unique(groups[groups > 0])
                 kept = int((~gone(groups)).sum())
                 if kept < groups.size:
                     left[event.counts_groups] = kept
