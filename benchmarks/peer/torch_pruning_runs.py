@@ -122,7 +122,7 @@ def _cover(covered: dict[int, Tensor], dependency: Any, indices: list[int], grap
     """Marks what one layer of a group loses when these channels go."""
     module, handler = dependency.target.module, dependency.handler
     if isinstance(module, nn.Parameter):
-        dim = graph.unwrapped_parameters[module].pruning_dim
+        dim = next(dim for p, dim in graph.unwrapped_parameters if p is module)
         _mark(covered, module, dim, indices)
         return
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
