@@ -81,3 +81,12 @@ def test_what_remains_is_what_a_smaller_model_costs() -> None:
     assert cost.macs(np.zeros(0, np.int64)) == count_macs(model, x)
     assert cost.macs(gone) == count_macs(smaller, x)
     assert cost.params(gone) == sum(p.numel() for p in smaller.parameters())
+
+
+def test_channels_of_a_buffer_alone_cost_nothing() -> None:
+    model = nn.BatchNorm2d(4, affine=False).eval()
+    seen = trace(model, torch.randn(2, 4, 3, 3))
+    gone = np.concatenate([group.labels for group in channel_groups(seen)])
+    cost = RemainingCost(seen, set())
+    assert len(gone) == 8
+    assert cost.macs(gone) == cost.params(gone) == 0
