@@ -101,6 +101,7 @@ class Selection:
         writes: Where they are scattered to; empty where the dimension is reduced away.
         resize: Adapts the arguments that repeat a size.
         groups: Labels of the groups of a group norm, where whole groups may go.
+        inexact: What gives another result where it is removed than where it is zeroed.
     """
 
     index: int
@@ -110,6 +111,7 @@ class Selection:
     writes: tuple[Mask, ...]
     resize: Resize | None = None
     groups: Vector | None = None
+    inexact: tuple[Vector, ...] = ()
 
     @property
     def counts_groups(self) -> str:

@@ -23,6 +23,7 @@ from torchcompress.graph.rules import FIXED, find_rule
 from torchcompress.graph.running import Conditions, on_the_way, random_state, run_model
 from torchcompress.graph.steady import check_steady
 from torchcompress.graph.store import LabelStore
+from torchcompress.graph.unread import Awaited
 from torchcompress.graph.whole_norms import normed_as_a_whole
 
 
@@ -126,6 +127,7 @@ class _Tracer(CountedRun):
         self._names: dict[int, str] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._decisions: dict[Key, Decision] = {}
+        self._awaited = Awaited()
         self.drew = False
         self._read: set[str] = set()
         self._written: set[int] = set()
@@ -150,7 +152,7 @@ class _Tracer(CountedRun):
         """
         self.restart()
         self.contractions, self.selections, self.unknown = [], [], Counter()
-        self._counts, self._decisions = Counter(), {}
+        self._counts, self._decisions, self._awaited = Counter(), {}, Awaited()
         try:
             with conditions.hold(model), self._calls.followed(), self:
                 before = random_state()
@@ -168,11 +170,16 @@ class _Tracer(CountedRun):
         for tensor in outputs.values():
             for vector in self.labels(tensor).vectors():
                 self.couplings.freeze(vector, "reaches the output")
+        unread = self._awaited.unread()
+        selections = [selection for selection in self.selections if selection.index not in unread]
+        for selection in selections:
+            for vector in selection.inexact:
+                self.couplings.mark_inexact(vector, f"is read whole by {selection.op}")
         return Trace(
             self.couplings,
             self.tensors,
             self.contractions,
-            self.selections,
+            selections,
             self.unknown,
             self._calls.by_path,
             outputs={name: tuple(tensor.shape) for name, tensor in outputs.items()},
@@ -199,12 +206,15 @@ class _Tracer(CountedRun):
             name = self.name(value) if isinstance(value, Tensor) else None
             if name is not None:
                 self._before.setdefault(name, self._held[name].detach().clone())
+        self._awaited.meet(func, (args, kwargs))
         out = func(*args, **kwargs)
         rule = find_rule(func)
         if rule is not None:
             rule(self, args, kwargs, out)
         else:
             self._stop(args, kwargs)
+        if any(event.index == self.index and not event.writes for event in self.selections[-1:]):
+            self._awaited.add(self.index, out)
         if decides(func, args, out):
             self._decide(args, out)
         return out
@@ -304,8 +314,6 @@ class _Tracer(CountedRun):
             for mask in reads:
                 self.couplings.freeze(mask.labels, f"meets {self._operation} in place or `out=`")
         elif reads:
-            for vector in (mask.labels for mask in reads) if inexact is None else inexact:
-                self.couplings.mark_inexact(vector, f"is read whole by {self._operation}")
             self.selections.append(
                 Selection(
                     self.index,
@@ -315,6 +323,7 @@ class _Tracer(CountedRun):
                     tuple(writes),
                     resize,
                     groups,
+                    tuple((mask.labels for mask in reads) if inexact is None else inexact),
                 )
             )
 
