@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchcompress.graph.rules import find_rule
@@ -13,7 +14,8 @@ class CountedRun(TorchDispatchMode):
     """Sees each ATen operation with its position in the run.
 
     An operation without a rule is decomposed where it can be, so that two runs over the same path
-    give the same operations the same positions, in another dtype too: casts are not counted.
+    give the same operations the same positions, in another dtype too: casts are not counted. Nor is
+    what runs on meta tensors, such as a model that works out shapes in its first call.
 
     Attributes:
         index: Position of the operation that runs.
@@ -34,6 +36,8 @@ class CountedRun(TorchDispatchMode):
     ) -> Any:
         """Runs one operation."""
         kwargs = kwargs or {}
+        if any(isinstance(value, Tensor) and value.is_meta for value in args):
+            return func(*args, **kwargs)
         if find_rule(func) is None:
             with self:
                 result = func.decompose(*args, **kwargs)

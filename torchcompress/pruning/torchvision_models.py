@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models import VisionTransformer
 from torchvision.models.maxvit import RelativePositionalMultiHeadAttention
+from torchvision.models.optical_flow.raft import RAFT, CorrBlock, RecurrentBlock, UpdateBlock
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 from torchvision.models.video.mvit import MultiscaleAttention
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
@@ -39,6 +40,26 @@ def _windowed(module: ShiftedWindowAttention, remaining: Remaining) -> dict[str,
 def _relative(module: RelativePositionalMultiHeadAttention, remaining: Remaining) -> dict[str, Any]:
     heads = module.n_heads if remaining.groups is None else remaining.groups
     return {"n_heads": heads, "head_dim": remaining.shapes["merge.weight"][1] // heads}
+
+
+@mend(RecurrentBlock)
+def _recurrent(module: RecurrentBlock, remaining: Remaining) -> dict[str, Any]:
+    return {"hidden_size": remaining.shapes["convgru1.convz.weight"][0]}
+
+
+@mend(UpdateBlock)
+def _update(module: UpdateBlock, remaining: Remaining) -> dict[str, Any]:
+    return {"hidden_state_size": remaining.shapes["flow_head.conv1.weight"][1]}
+
+
+class PrunedCorrBlock(CorrBlock):
+    """RAFT's correlations, divided by the root of the width that its features had at first."""
+
+    width: int
+
+    def _compute_corr_volume(self, fmap1: Tensor, fmap2: Tensor) -> Tensor:
+        left = fmap1.shape[1]
+        return super()._compute_corr_volume(fmap1, fmap2) * math.sqrt(left / self.width)
 
 
 class PrunedWindowAttention(ShiftedWindowAttention):
@@ -86,6 +107,13 @@ class PrunedRelativeAttention(RelativePositionalMultiHeadAttention):
         scores = q @ (k * self.scale_factor).transpose(-2, -1)
         weights = F.softmax(scores + self.get_relative_positional_bias(), -1)
         return self.merge((weights @ v).transpose(2, 3).flatten(3))
+
+
+@adapt(RAFT)
+def _adapt_raft(module: Any) -> None:
+    if type(module.corr_block) is CorrBlock:
+        module.corr_block.width = module.feature_encoder.conv.out_channels
+        module.corr_block.__class__ = PrunedCorrBlock
 
 
 @adapt(ShiftedWindowAttention)
