@@ -296,6 +296,7 @@ CONTRACTIONS = {
     "einsum_diagonal": Sample(lambda x: torch.einsum("bii->bi", x), ((2, 4, 4),)),
     "bilinear": Sample(F.bilinear, ((2, 6), (2, 5), (3, 6, 5))),
     "cdist": Sample(torch.cdist, ((2, 3, 6), (2, 4, 6))),
+    "cdist_of_many": Sample(torch.cdist, ((2, 30, 6), (2, 30, 6))),
     "kron": Sample(torch.kron, ((6,), (4,))),
 }
 

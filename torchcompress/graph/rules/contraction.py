@@ -106,7 +106,7 @@ def addbmm(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     addmm(ctx, args, kwargs, out)
 
 
-@rule("aten._cdist_forward")
+@rule("aten._cdist_forward", "aten._euclidean_dist")
 def distance(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """Distances between rows: an index that is zero in both adds nothing to them."""
     left, right = ctx.labels(args[0]), ctx.labels(args[1])
