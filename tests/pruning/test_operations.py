@@ -71,6 +71,11 @@ def out_form(y: Tensor) -> Tensor:
     return out
 
 
+def times_mean_distance(y: Tensor) -> Tensor:
+    rows = y.flatten(2).mT
+    return y * torch.cdist(rows, rows).mean(1).view(-1, 1, 8, 8)
+
+
 PRUNED: dict[str, tuple[Middle, int, int]] = {
     "autograd_function": (Swish.apply, 16, 16),
     "written_after_a_view": (written_after_a_view, 16, 16),
@@ -86,12 +91,10 @@ PRUNED: dict[str, tuple[Middle, int, int]] = {
     "channel_shuffle": (lambda y: F.channel_shuffle(y, 4), 16, 16),
     "pixel_shuffle": (lambda y: F.pixel_shuffle(y, 2), 16, 4),
     "pixel_unshuffle": (lambda y: F.pixel_unshuffle(y, 2), 4, 16),
-    "unfold_and_fold": (lambda y: F.fold(F.unfold(y, 3, padding=1), [8, 8], 3, padding=1), 16, 16),
+    "unfold_and_fold": (lambda y: F.fold(F.unfold(y, 3, padding=1), (8, 8), 3, padding=1), 16, 16),
     "flip": (lambda y: y.flip(1), 16, 16),
     "einsum": (lambda y: torch.einsum("bchw,bdhw,bdij->bcij", y, y, y), 16, 16),
-    "cdist": (
-        lambda y: y * torch.cdist(*[y.flatten(2).mT] * 2).mean(1).view(-1, 1, 8, 8), 16, 16,
-    ),
+    "cdist": (times_mean_distance, 16, 16),
 }  # fmt: skip
 
 FROZEN: dict[str, tuple[Middle, int, int, str]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from torchcompress.graph.labels import Vector
-from torchcompress.graph.tracer import Trace
+from torchcompress.graph.record import Trace
 
 Member = tuple[str, int]
 """A dimension of a parameter or buffer: its name and the dimension."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from torchcompress.graph.groups import Group, Member
-from torchcompress.graph.tracer import Trace
+from torchcompress.graph.record import Trace
 
 
 def coupling_operations(trace: Trace, groups: list[Group]) -> list[dict[str, list[Member]]]:

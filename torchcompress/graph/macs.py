@@ -9,7 +9,8 @@ from torch import nn
 from torchcompress.core.inputs import Inputs
 from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.graph.labels import Vector
-from torchcompress.graph.tracer import Trace, trace
+from torchcompress.graph.record import Trace
+from torchcompress.graph.tracer import trace
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torchcompress.core.inputs import Inputs
 from torchcompress.graph.course import Course
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Selection
+from torchcompress.graph.record import Trace
 from torchcompress.graph.running import run_model
-from torchcompress.graph.tracer import Trace
 
 
 def run_with_channels_zeroed(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,61 +12,20 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, tensors_in
 from torchcompress.core.modules import named_tensors, shadow, unwrapped
-from torchcompress.graph.calls import Call, Calls
+from torchcompress.graph.calls import Calls
 from torchcompress.graph.checks import check_inputs, check_model
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Resize, Selection
 from torchcompress.graph.labels import Labels, Vector, varying
+from torchcompress.graph.record import Trace
 from torchcompress.graph.rules import FIXED, find_rule
 from torchcompress.graph.running import Conditions, on_the_way, random_state, run_model
 from torchcompress.graph.steady import check_steady
 from torchcompress.graph.store import LabelStore
 from torchcompress.graph.unread import Awaited
 from torchcompress.graph.whole_norms import normed_as_a_whole
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What one run of a model has shown.
-
-    Attributes:
-        couplings: Which labels go together and which are frozen.
-        tensors: Labels of every parameter and buffer, by name.
-        contractions: The convolutions and matrix products, in order.
-        selections: The operations that read a labelled dimension as a whole, in order.
-        unknown: How often each operation without a rule ran.
-        calls: What each module was called with, by path.
-        unread: Names of the tensors that no operation read.
-        outputs: Shape of every tensor of the output, by its path.
-        decisions: What the run decided on numbers that no channel of them can change.
-        conditions: Under what the model ran.
-        training: The run of a branch that only training takes, where there is one. It shares
-            `couplings` and `tensors`.
-    """
-
-    couplings: Couplings
-    tensors: dict[str, Labels]
-    contractions: list[Contraction]
-    selections: list[Selection]
-    unknown: Counter[str]
-    calls: dict[str, Call] = field(default_factory=dict)
-    unread: tuple[str, ...] = ()
-    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    decisions: dict[Key, Decision] = field(default_factory=dict)
-    conditions: Conditions = field(default_factory=Conditions)
-    training: "Trace | None" = None
-
-    @property
-    def events(self) -> list[Contraction | Selection]:
-        """The operations that read a labelled dimension as a whole or sum over it."""
-        return [*self.contractions, *self.selections]
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the run."""
-        return sum(contraction.macs for contraction in self.contractions)
 
 
 def trace(model: nn.Module, x: Inputs, *, attention: str = "heads") -> Trace:

@@ -12,7 +12,7 @@ from torchcompress.graph.events import Contraction
 from torchcompress.graph.groups import Group
 from torchcompress.graph.links import coupling_operations
 from torchcompress.graph.macs import RemainingCost
-from torchcompress.graph.tracer import Trace
+from torchcompress.graph.record import Trace
 from torchcompress.pruning.budget import Removed
 from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.mends import Remaining, mended

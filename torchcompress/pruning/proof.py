@@ -12,8 +12,8 @@ from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, map_tensors, tensors_in
 from torchcompress.core.modules import copied, named_tensors
 from torchcompress.graph.course import Course
+from torchcompress.graph.record import Trace
 from torchcompress.graph.replay import run_on_course, run_with_channels_zeroed
-from torchcompress.graph.tracer import Trace
 from torchcompress.pruning.wake import awakened
 
 TOLERANCE = 1e-4

@@ -11,7 +11,7 @@ from torchcompress.core.errors import CompressError, TraceError
 from torchcompress.core.inputs import calibration_batches, call, map_tensors, to_device
 from torchcompress.core.modules import device_of
 from torchcompress.graph.dispatch import CountedRun
-from torchcompress.graph.tracer import Trace
+from torchcompress.graph.record import Trace
 from torchcompress.pruning.importance.base import Evidence, Importance, Scores
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchcompress.core.errors import CompressError, did_you_mean
 from torchcompress.core.inputs import Forward
 from torchcompress.graph.groups import Group
-from torchcompress.graph.tracer import Trace
+from torchcompress.graph.record import Trace
 
 Scores = dict[str, np.ndarray]
 """For each group, by name, one score a unit; the lowest go first."""
