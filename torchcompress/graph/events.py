@@ -71,11 +71,6 @@ class Contraction:
         path = self.weight.rpartition(".")[0]
         return f".{path}".partition(".parametrizations.")[0].removeprefix(".")
 
-    @property
-    def counts_groups(self) -> str:
-        """Path of the module whose number of groups or heads this is."""
-        return self.module if self.layer is None else self.layer
-
 
 Resize = Callable[[tuple[Any, ...], Callable[[Vector], int]], tuple[Any, ...]]
 """Returns an operation's positional arguments with the sizes that smaller operands have.
@@ -96,7 +91,7 @@ class Selection:
     Attributes:
         index: How many operations the run had dispatched before.
         op: Name of the ATen operation.
-        layer: Path of the module that ran it.
+        module: Path of the module that ran it.
         reads: Where kept indices are gathered.
         writes: Where they are scattered to; empty where the dimension is reduced away.
         resize: Adapts the arguments that repeat a size.
@@ -106,14 +101,9 @@ class Selection:
 
     index: int
     op: str
-    layer: str
+    module: str
     reads: tuple[Mask, ...]
     writes: tuple[Mask, ...]
     resize: Resize | None = None
     groups: Vector | None = None
     inexact: tuple[Vector, ...] = ()
-
-    @property
-    def counts_groups(self) -> str:
-        """Path of the module whose number of groups this is."""
-        return self.layer

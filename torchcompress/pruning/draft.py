@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from torchcompress.core.target import Target
-from torchcompress.graph.events import Contraction
+from torchcompress.graph.events import Contraction, Selection
 from torchcompress.graph.groups import Group
 from torchcompress.graph.links import coupling_operations
 from torchcompress.graph.macs import RemainingCost
@@ -108,8 +108,21 @@ class Draft:
                     groups = np.unique(groups[groups > 0])
                 kept = int((~gone(groups)).sum())
                 if kept < groups.size:
-                    left[event.counts_groups] = kept
+                    left[self._counts_groups(event)] = kept
         return left
+
+    def _counts_groups(self, event: Contraction | Selection) -> str:
+        """Returns the path of the module that repeats the number of groups or heads of an event.
+
+        A weight that several layers share belongs to the one that runs.
+        """
+        if isinstance(event, Selection) or event.weight is None:
+            return event.module
+        weight = self.tensors.get(event.weight)
+        own = self.model.get_submodule(event.module).parameters(recurse=False)
+        if any(tensor is weight for tensor in own):
+            return event.module
+        return event.weight.rpartition(".")[0]
 
     def _inputs_left(self) -> dict[str, tuple[int, ...]]:
         """Returns the new shapes of the inputs that lose something, by module path."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 
@@ -66,7 +66,7 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     if source is not None:
         shapes = {**remaining.shapes, "weight": remaining.shapes[source]}
         remaining = replace(remaining, shapes=shapes)
-    computed = is_parametrized(module) or getattr(module, "weight", None) is not None
+    computed = is_parametrized(module) or isinstance(getattr(module, "weight", None), Tensor)
     if computed and "weight" not in remaining.shapes:
         return {}
     for kind in type(module).__mro__:
