@@ -15,6 +15,9 @@ from torchcompress.core.inputs import tensors_in
 
 M = TypeVar("M", bound=nn.Module)
 
+_BOOKKEEPING = vars(nn.Module()).keys() - {"_buffers"}
+"""Attributes that every module has."""
+
 
 def innermost(model: nn.Module) -> nn.Module:
     """Returns the model inside the wrappers of `torch.compile`, data and distributed parallel."""
@@ -58,7 +61,14 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
     Raises:
         UnsupportedError: It holds something that cannot be copied, such as a lock.
     """
-    results = (t for m in model.modules() for _, t in tensors_in(vars(m)) if not t.is_leaf)
+    results = (
+        tensor
+        for module in model.modules()
+        for attribute, value in vars(module).items()
+        if attribute not in _BOOKKEEPING
+        for _, tensor in tensors_in(value)
+        if not tensor.is_leaf
+    )
     memo = {**{id(tensor): tensor.detach().clone() for tensor in results}, **(memo or {})}
     try:
         return copy.deepcopy(model, memo)
@@ -85,6 +95,8 @@ def shadow(model: M) -> M:
             alias = nn.Parameter(parameter.detach(), parameter.requires_grad)
             vars(alias).update(vars(parameter))
             memo[id(parameter)] = alias
+        for buffer in model.buffers():
+            memo[id(buffer)] = buffer.detach().clone()
         return copied(model, memo)
 
 

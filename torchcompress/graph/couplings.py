@@ -124,8 +124,10 @@ class Couplings:
             return
         self.coupled[self.operation] += (a, b)
         both = (a != 0) & (b != 0)
-        self.freeze((a + b)[~both], reason)
-        self._unions.unite(a[both], b[both])
+        if not both.all():
+            self.freeze((a + b)[~both], reason)
+            a, b = a[both], b[both]
+        self._unions.unite(a, b)
 
     def split(
         self, vector: Vector | None, shape: Sequence[int], *, counted: bool = False

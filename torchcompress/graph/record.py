@@ -22,7 +22,7 @@ class Trace:
         selections: The operations that read a labelled dimension as a whole, in order.
         unknown: How often each operation without a rule ran.
         calls: What each module was called with, by path.
-        unread: Names of the tensors that no operation read.
+        unread: Names of the tensors with channels that no operation read.
         outputs: Shape of every tensor of the output, by its path.
         decisions: What the run decided on numbers that no channel of them can change.
         conditions: Under what the model ran.

@@ -68,8 +68,9 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def random_state() -> list[Any]:
     """Returns where the random numbers of Python, NumPy and torch stand, to be compared."""
-    numpy = np.random.get_state(legacy=False)
-    return [random.getstate(), str(numpy), torch.get_rng_state().tolist()]
+    name, key, *rest = np.random.get_state()
+    own = torch.get_rng_state().numpy()
+    return [random.getstate(), name, np.asarray(key).tobytes(), rest, own.tobytes()]
 
 
 def on_the_way(names: Iterable[str], model: nn.Module) -> tuple[str, ...]:

@@ -113,9 +113,10 @@ class _Tracer(CountedRun):
         self.contractions, self.selections, self.unknown = [], [], Counter()
         self._counts, self._decisions, self._awaited = Counter(), {}, Awaited()
         try:
-            with conditions.hold(model), self._calls.followed(), self:
+            with conditions.hold(model), self._calls.followed():
                 before = random_state()
-                output = run_model(model, x)
+                with self:
+                    output = run_model(model, x)
                 self.drew = random_state() != before
         finally:
             for name, tensor in self._before.items():
@@ -152,14 +153,7 @@ class _Tracer(CountedRun):
         """Runs one operation and applies its rule."""
         self._operation = str(func.overloadpacket)
         self.couplings.operation = self._operation.removeprefix("aten.").removesuffix("_")
-        written = [
-            value
-            for position, argument in enumerate(func._schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
-            for value in tree_leaves(
-                args[position] if position < len(args) else kwargs.get(argument.name)
-            )
-        ]
+        written = _written(func, args, kwargs) if func._schema.is_mutable else []
         self._written = {id(value) for value in written}
         for value in written:
             name = self.name(value) if isinstance(value, Tensor) else None
@@ -287,8 +281,12 @@ class _Tracer(CountedRun):
             )
 
     def unread(self) -> tuple[str, ...]:
-        """Returns the names of the tensors that no operation has read."""
-        return tuple(name for name in self.tensors if name not in self._read)
+        """Returns the names of the tensors with channels that no operation has read."""
+        return tuple(
+            name
+            for name, labels in self.tensors.items()
+            if labels.labelled and name not in self._read
+        )
 
     def settled(self, seen: Trace, training: Trace | None, unread: tuple[str, ...]) -> Trace:
         """Freezes what never ran, settles the grids and keeps the decisions that hold for any cut.
@@ -317,3 +315,17 @@ class _Tracer(CountedRun):
                 for label in set(vector.tolist())
             )
         }
+
+
+def _written(
+    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Any]:
+    """Returns the arguments that an operation writes to."""
+    return [
+        value
+        for position, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+        for value in tree_leaves(
+            args[position] if position < len(args) else kwargs.get(argument.name)
+        )
+    ]

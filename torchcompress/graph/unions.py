@@ -46,7 +46,7 @@ class Unions:
         above = parent[vector]
         while True:
             top = parent[above]
-            if np.array_equal(top, above):
+            if (top == above).all():
                 break
             parent[vector] = top
             vector, above = above, top
@@ -59,8 +59,8 @@ class Unions:
             differ = left != right
             if not differ.any():
                 return
-            root = np.minimum(left, right)[differ]
-            child = np.maximum(left, right)[differ]
+            left, right = left[differ], right[differ]
+            root, child = np.minimum(left, right), np.maximum(left, right)
             self._parent[child] = root
             for codes in self._marks.values():
                 self._write(codes, root, codes[child])

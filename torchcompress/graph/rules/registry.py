@@ -114,11 +114,13 @@ def rule(*operations: str | torch.Tag) -> Callable[[Rule], Rule]:
 
 def find_rule(operation: torch._ops.OpOverload) -> Rule | None:
     """Returns the rule of an operation: of its overload, its name or one of its tags."""
+    return next((_RULES[key] for key in _keys(operation) if key in _RULES), None)
+
+
+@cache
+def _keys(operation: torch._ops.OpOverload) -> tuple[str | torch.Tag, ...]:
     name = str(operation.overloadpacket)
-    for key in (str(operation), name, name.removesuffix("_"), *_tags(operation.overloadpacket)):
-        if key in _RULES:
-            return _RULES[key]
-    return None
+    return str(operation), name, name.removesuffix("_"), *_tags(operation.overloadpacket)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Importances that look at the weights alone."""
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import ClassVar
@@ -136,9 +137,15 @@ class Random(Importance):
 
 def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
     """Returns the Lp norm of each index along a dimension, in at least single precision."""
-    others = [d for d in range(weight.dim()) if d != dim]
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    norms = torch.linalg.vector_norm(weight.detach(), p, others, dtype=dtype)
+    dtype, length = torch.promote_types(weight.dtype, torch.float32), weight.shape[dim]
+    if dim == 0:
+        norms = torch.linalg.vector_norm(weight.detach().reshape(length, -1), p, 1, dtype=dtype)
+    else:
+        rows = weight.detach().reshape(math.prod(weight.shape[:dim]), -1)
+        powers = torch.zeros(rows.shape[1], dtype=torch.float64, device=weight.device)
+        for block in rows.split(64):  # Blocks of rows stay in the cache.
+            powers += block.to(dtype).abs().pow(p).sum(0)
+        norms = powers.reshape(length, -1).sum(1) ** (1 / p)
     if not torch.isfinite(norms).all():
         raise CompressError(
             "holds NaN or infinity", where=name, hint="prune a model whose weights are finite"
