@@ -60,7 +60,7 @@ PRUNABLE: dict[str, tuple[str, ...]] = {
     "slice_channels": ("c1#2", "c2"),
     "split_hardcoded": ("c2",),
     "tied_weights": ("l",),
-    "timm_qkv_attention": (),
+    "timm_qkv_attention": ("e",),
     "unused_layer": ("c1", "c2"),
     "upsample_cat_unet": ("c1", "c2", "c3"),
     "weight_norm": ("c1", "c2"),

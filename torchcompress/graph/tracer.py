@@ -82,6 +82,7 @@ class _Tracer(CountedRun):
         self.selections: list[Selection] = []
         self.unknown: Counter[str] = Counter()
         self._store = LabelStore(self.couplings)
+        self._model = model
         self._calls = Calls(model, self._store.get)
         self._names: dict[int, str] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -193,6 +194,11 @@ class _Tracer(CountedRun):
                     self.couplings.freeze(vector, f"meets {self._operation}, which has no rule")
                 if id(value) in self._written:
                     self.set(value, Labels.none(value.dim()))
+
+    @property
+    def module(self) -> nn.Module:
+        """The innermost module that runs."""
+        return self._model.get_submodule(self._calls.running)
 
     def labels(self, tensor: Tensor) -> Labels:
         """Returns the labels of a tensor."""

@@ -1,6 +1,6 @@
 """Channel pruning: make a plan, or make it and apply it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 
@@ -10,9 +10,9 @@ from torchcompress.core.errors import CompressError, UnsupportedError, did_you_m
 from torchcompress.core.inputs import Forward, Inputs
 from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.core.target import Target
-from torchcompress.graph.groups import channel_groups
+from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.macs import RemainingCost
-from torchcompress.graph.tracer import trace
+from torchcompress.graph.tracer import Trace, trace
 from torchcompress.pruning.choice import Choice
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.fitted import apply_fitted
@@ -29,6 +29,7 @@ from torchcompress.pruning.layer_globs import exclude_layers, layer_ratios
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.scope import SCOPES
 from torchcompress.pruning.search import find_cut
+from torchcompress.pruning.ties import Tie, couple_ties
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -115,7 +116,9 @@ def plan_channels(
     One run of the model shows which channels are coupled. The plan meets the target from below
     and by as little as one removable unit allows. The trial then compares the pruned model with
     the original whose removed channels are zeroed at every consumer; a group that fails it is
-    frozen with the reason, and the plan is made again without it.
+    frozen with the reason, and the plan is made again without it. Equally long groups that fail
+    alone are first tied to each other, as an attention that reshapes to the width of its input
+    wants it.
 
     Args:
         model: Any model; left as it was. Of a compiled or parallel one the model inside is
@@ -137,8 +140,9 @@ def plan_channels(
             where the target needs it, and the plan notes where.
         min_channels: Channels that each layer keeps at least.
         attention: What goes of an attention: whole `heads`, or `head_dims`, the same ones in each
-            head.
+            head. Where groups are tied, the other one where only that passes.
         data: Batches for `taylor`, `fisher` and `variance`; a tuple or list is (inputs, labels).
+            Of an iterator, which can be read once, no groups are tied.
         loss: For `taylor` and `fisher`, called with the model's output and the labels of a batch,
             or the whole batch where it is a tensor or a dict; by default the cross entropy.
         forward: How the model is called on a batch of `data`.
@@ -158,28 +162,42 @@ def plan_channels(
     _check(target, scope, attention)
     model = unwrapped(model)
     ranking = find_importance(importance)
-    seen, tensors = trace(model, x, attention=attention), named_tensors(model)
-    groups = exclude_layers(channel_groups(seen), exclude)
-    evidence = Evidence(
-        model, seen, [g for g in groups if g.frozen is None], tensors, data, loss, forward
+    tensors = named_tensors(model)
+    parameters = {name for name, _ in model.named_parameters()}
+
+    def evidence(seen: Trace, groups: Sequence[Group]) -> Evidence:
+        free = [group for group in groups if group.frozen is None]
+        return Evidence(model, seen, free, tensors, data, loss, forward)
+
+    def start(part: str, ties: Sequence[Tie] = ()) -> tuple[Draft, Choice]:
+        seen = trace(model, x, attention=part)
+        couple_ties(seen, ties)
+        groups = exclude_layers(channel_groups(seen), exclude)
+        choice = Choice(
+            model=model,
+            groups=groups,
+            scores=score_units(ranking, evidence(seen, groups)),
+            cost=RemainingCost(seen, parameters),
+            floors=floors,
+            scope=scope,
+            ratios=layer_ratios(groups, ratios or {}),
+            target=target,
+            since=since,
+        )
+        return Draft(model, tensors, seen, groups, {}), choice
+
+    def retie(ties: Sequence[Tie]) -> Iterator[tuple[Draft, Choice]]:
+        for part in sorted(ATTENTION, key=attention.__ne__):
+            yield start(part, ties)
+
+    once = isinstance(data, Iterator)  # Groups cannot be scored on it again.
+    draft, choice, trial = find_cut(
+        *start(attention), x if prove else None, None if once else retie
     )
-    cost = RemainingCost(seen, {name for name, _ in model.named_parameters()})
-    choice = Choice(
-        model=model,
-        groups=groups,
-        scores=score_units(ranking, evidence),
-        cost=cost,
-        floors=floors,
-        scope=scope,
-        ratios=layer_ratios(groups, ratios or {}),
-        target=target,
-        since=since,
-    )
-    draft, trial = find_cut(Draft(model, tensors, seen, groups, {}), choice, x if prove else None)
     notes = choice.notes(draft.removed)
     if isinstance(ranking, Importance):
-        notes = {**ranking.notes(evidence), **notes}
-    return replace(draft.plan(target, cost, trial), notes=notes)
+        notes = {**ranking.notes(evidence(draft.seen, choice.groups)), **notes}
+    return replace(draft.plan(target, choice.cost, trial), notes=notes)
 
 
 def _check(target: Target, scope: str, attention: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Inputs
@@ -9,26 +10,40 @@ from torchcompress.graph.groups import Group
 from torchcompress.pruning.budget import Removed
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.proof import Proof, Trial
+from torchcompress.pruning.ties import Retie, Tie, equal_widths, find_tied
 
 Choose = Callable[[list[Group]], Removed]
 """Returns the units that go of the groups that may lose some."""
+
+C = TypeVar("C", bound=Choose)
 
 Failure = Callable[[list[str]], str | None]
 """Returns how the cut of some groups, by name, fails, or None."""
 
 
-def find_cut(draft: Draft, choose: Choose, x: Inputs | None) -> tuple[Draft, Trial | None]:
+def find_cut(
+    draft: Draft, choose: C, x: Inputs | None, retie: Retie[C] | None = None
+) -> tuple[Draft, C, Trial | None]:
     """Returns a cut that passes its trial, freezing the groups whose cut fails it.
+
+    Groups that fail are first tied to each other where that lets them pass; see `equal_widths`.
 
     Args:
         draft: The model and its groups; what it removes is replaced.
         choose: Which units go.
         x: Example inputs of the trial; None for no trial.
+        retie: The model under ties; None where it is not tied.
+
+    Returns:
+        The cut, what chose it and its trial.
 
     Raises:
         UnsupportedError: Nothing in the model can be pruned.
     """
     proof = None if x is None else Proof(draft.model, x, draft.seen)
+    failed: set[str] = set()
+    ties: list[Tie] = []
+    tried: list[Tie] = []
     while True:
         free = [group for group in draft.groups if group.frozen is None]
         if not free:
@@ -39,13 +54,22 @@ def find_cut(draft: Draft, choose: Choose, x: Inputs | None) -> tuple[Draft, Tri
                 hint="a model needs two layers in a row whose channels no output or input fixes",
             )
         draft = replace(draft, removed=choose(free))
-        if proof is None:
-            return draft, None
+        if x is None or proof is None:
+            return draft, choose, None
         trial = draft.trial(proof)
         if trial.failure is None:
-            return draft, trial
+            return draft, choose, trial
         failures = _failures(draft, proof, trial.failure)
-        draft = replace(draft, groups=[_frozen(group, failures) for group in draft.groups])
+        failed.update(failures)
+        more = equal_widths(draft, failed, proof) if retie else []
+        tied = find_tied(ties, more, retie, x) if retie and more != tried else None
+        if tied is None:
+            draft = replace(draft, groups=[_frozen(group, failures) for group in draft.groups])
+            tried = more
+        else:
+            draft, choose = tied
+            proof = Proof(draft.model, x, draft.seen)
+            ties, failed = [*ties, *more], set()
 
 
 def _failures(draft: Draft, proof: Proof, failure: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchcompress.graph.events import Mask
 from torchcompress.graph.labels import Labels
@@ -19,7 +19,7 @@ def attention(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     """Queries and keys are summed over; values pass on; heads go through.
 
     The dimensions inside a head go from queries, keys and values alike, since the kernel wants
-    them equally long.
+    them equally long. A scale that the kernel derives from their number changes with it.
     """
     q, k, v = args[:3]
     mask = next((t for t in (*args[3:], kwargs.get("attn_mask")) if isinstance(t, Tensor)), None)
@@ -34,6 +34,9 @@ def attention(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     axes = zip((*q.shape, k.shape[2]), (batch, heads, queries, inner, keys), strict=True)
     for space in [list(axes)] * 2:  # The scores, then the sum of the values.
         ctx.contraction(None, out[0], space, summed, groups=heads)
+    derived = kwargs.get("scale") is None and type(ctx.module) is not nn.MultiheadAttention
+    if inner is not None and derived:  # Torch's own module keeps its scale once it is pruned.
+        ctx.selection([Mask(place, 3, inner) for place in range(3)], [Mask(0, 3, inner)])
     ctx.set(out[0], Labels((batch, heads, queries, inner)))
     for result in out[1:]:
         if isinstance(result, Tensor):

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.events import Mask, Resize
@@ -19,6 +19,11 @@ class Context(Protocol):
 
     couplings: Couplings
     attention: str
+
+    @property
+    def module(self) -> nn.Module:
+        """The innermost module that runs."""
+        ...
 
     def labels(self, tensor: Tensor) -> Labels:
         """Returns the labels of a tensor."""
