@@ -32,7 +32,7 @@ def test_a_chain_of_thousands_is_one_class_whatever_the_order() -> None:
     assert {unions.text(code) for code in unions.codes("colour", labels).tolist()} == {"red"}
 
 
-def test_the_first_mark_of_a_class_is_kept_and_united_classes_keep_the_smaller_ones() -> None:
+def test_the_first_mark_of_a_class_is_kept() -> None:
     unions = Unions(("colour", "taste"))
     a, b = unions.new(3), unions.new(3)
     unions.mark("colour", a[:2], "red")

@@ -2,6 +2,7 @@
 
 import copy
 import fnmatch
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -61,15 +62,15 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
     Raises:
         UnsupportedError: It holds something that cannot be copied, such as a lock.
     """
-    results = (
-        tensor
-        for module in model.modules()
-        for attribute, value in vars(module).items()
-        if attribute not in _BOOKKEEPING
-        for _, tensor in tensors_in(value)
-        if not tensor.is_leaf
-    )
-    memo = {**{id(tensor): tensor.detach().clone() for tensor in results}, **(memo or {})}
+    memo = memo or {}
+    for module in model.modules():
+        for attribute, value in vars(module).items():
+            if attribute not in _BOOKKEEPING:
+                for _, tensor in tensors_in(value):
+                    if not tensor.is_leaf:
+                        memo.setdefault(id(tensor), tensor.detach().clone())
+            elif value == {} and type(value) in (dict, OrderedDict):
+                memo[id(value)] = type(value)()  # The slowest part of a copy, made quick.
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # A module may hold anything.

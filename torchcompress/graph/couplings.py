@@ -227,6 +227,7 @@ class Couplings:
         self.operation = "split"
         for parts in (*self._balances, *self._tilings()):
             self._resolve_balance(parts)
+        self._unions.flatten()
 
     def _resolve_grids(self) -> None:
         """Decides for every grid along which axis slices are removed.

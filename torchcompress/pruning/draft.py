@@ -1,5 +1,6 @@
 """A cut in the making: from units of groups to slices of tensors."""
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -62,39 +63,56 @@ class Draft:
 
     def removal(self) -> Removal:
         """Returns the indices that go from each dimension of each tensor."""
-        gone: dict[str, dict[int, set[int]]] = {}
+        gone: dict[str, dict[int, list[np.ndarray]]] = {}
         for group in self.groups:
-            for (name, dim), indices in group.members.items():
-                if group.name in self.removed:
-                    taken = indices[self.removed[group.name]].ravel().tolist()
-                    gone.setdefault(name, {}).setdefault(dim, set()).update(taken)
+            if group.name in self.removed:
+                for (name, dim), indices in group.members.items():
+                    taken = indices[self.removed[group.name]].ravel()
+                    gone.setdefault(name, {}).setdefault(dim, []).append(taken)
         return {
-            name: {dim: sorted(gone[name][dim]) for dim in sorted(gone[name])}
+            name: {
+                dim: np.sort(np.concatenate(gone[name][dim])).tolist() for dim in sorted(gone[name])
+            }
             for name in self.tensors
             if name in gone
         }
 
     def mends(self, removal: Removal) -> dict[str, dict[str, Any]]:
         """Returns the attributes that the cut changes, by module path."""
-        names = {id(tensor): name for name, tensor in self.tensors.items()}
         groups, inputs = self._groups_left(), self._inputs_left()
+        shapes = self._shapes_left(removal)
+        names = {id(tensor): name for name, tensor in self.tensors.items()}
+        cut_here = {*groups, *inputs}
+        inner: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+        tensors = (
+            *self.model.named_parameters(remove_duplicate=False),
+            *self.model.named_buffers(remove_duplicate=False),
+        )
+        for name, tensor in tensors:
+            own = names[id(tensor)]
+            parts = name.split(".")
+            for depth in range(len(parts)):
+                path = ".".join(parts[:depth])
+                inner[path][".".join(parts[depth:])] = shapes[own]
+                if own in removal:
+                    cut_here.add(path)
         changed = {}
         for path, module in self.model.named_modules():
-            shapes, cut_here = {}, path in groups or path in inputs
-            parameters = module.named_parameters(remove_duplicate=False)
-            buffers = module.named_buffers(remove_duplicate=False)
-            for inner, tensor in (*parameters, *buffers):
-                gone = removal.get(names[id(tensor)], {})
-                cut_here |= bool(gone)
-                shapes[inner] = tuple(
-                    size - len(gone.get(dim, ())) for dim, size in enumerate(tensor.shape)
-                )
-            if cut_here:
-                remaining = Remaining(shapes, inputs.get(path, ()), groups.get(path))
+            if path in cut_here:
+                remaining = Remaining(inner[path], inputs.get(path, ()), groups.get(path))
                 attributes = mended(module, remaining)
                 if attributes:
                     changed[path] = attributes
         return changed
+
+    def _shapes_left(self, removal: Removal) -> dict[str, tuple[int, ...]]:
+        return {
+            name: tuple(
+                size - len(removal.get(name, {}).get(dim, ()))
+                for dim, size in enumerate(tensor.shape)
+            )
+            for name, tensor in self.tensors.items()
+        }
 
     def _groups_left(self) -> dict[str, int]:
         gone = self.seen.couplings.among(self.labels().tolist())

@@ -62,6 +62,9 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
 
     A module whose weight is computed from tensors of other shapes is left alone.
     """
+    kind = next((kind for kind in type(module).__mro__ if kind in _MENDS), None)
+    if kind is None:
+        return {}
     source = next((name for name in _SOURCES if name in remaining.shapes), None)
     if source is not None:
         shapes = {**remaining.shapes, "weight": remaining.shapes[source]}
@@ -69,11 +72,8 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     computed = is_parametrized(module) or isinstance(getattr(module, "weight", None), Tensor)
     if computed and "weight" not in remaining.shapes:
         return {}
-    for kind in type(module).__mro__:
-        if kind in _MENDS:
-            new = _MENDS[kind](module, remaining)
-            return {name: value for name, value in new.items() if _plain(module, name) != value}
-    return {}
+    new = _MENDS[kind](module, remaining)
+    return {name: value for name, value in new.items() if _plain(module, name) != value}
 
 
 def _plain(module: nn.Module, attribute: str) -> Any:

@@ -22,14 +22,10 @@ def rivals(groups: list[Group], scope: str, model: nn.Module) -> list[list[int]]
         scope: `global`, `layer` or `isomorphic`.
         model: Where the modules of the groups live.
     """
-    keys: dict[str, list[Hashable]] = {
-        "global": [None for _ in groups],
-        "layer": list(range(len(groups))),
-        "isomorphic": [structure(group, model) for group in groups],
-    }
     classes: dict[Hashable, list[int]] = defaultdict(list)
-    for position, key in enumerate(keys[scope]):
-        classes[key].append(position)
+    for position, group in enumerate(groups):
+        alone = position if scope == "layer" else None
+        classes[structure(group, model) if scope == "isomorphic" else alone].append(position)
     return list(classes.values())
 
 

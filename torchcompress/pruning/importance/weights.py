@@ -140,17 +140,17 @@ def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
     dtype, length = torch.promote_types(weight.dtype, torch.float32), weight.shape[dim]
     if dim == 0:
         norms = torch.linalg.vector_norm(weight.detach().reshape(length, -1), p, 1, dtype=dtype)
+        values = norms.double().cpu().numpy()
     else:
-        rows = weight.detach().reshape(math.prod(weight.shape[:dim]), -1)
-        powers = torch.zeros(rows.shape[1], dtype=torch.float64, device=weight.device)
-        for block in rows.split(64):  # Blocks of rows stay in the cache.
-            powers += block.to(dtype).abs().pow(p).sum(0)
-        norms = powers.reshape(length, -1).sum(1) ** (1 / p)
-    if not torch.isfinite(norms).all():
+        # Blocks of rows stay in the cache.
+        blocks = weight.detach().reshape(math.prod(weight.shape[:dim]), -1).split(64)
+        powers = sum(block.to(dtype).abs().pow(p).sum(0).double() for block in blocks)
+        values = torch.as_tensor(powers).reshape(length, -1).sum(1).cpu().numpy() ** (1 / p)
+    if not np.isfinite(values).all():
         raise CompressError(
             "holds NaN or infinity", where=name, hint="prune a model whose weights are finite"
         )
-    return norms.to(torch.float64).cpu().numpy()
+    return values
 
 
 def _scales(group: Group, evidence: Evidence) -> list[np.ndarray]:
