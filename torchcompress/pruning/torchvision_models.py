@@ -69,9 +69,7 @@ class PrunedWindowAttention(ShiftedWindowAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attends inside shifted windows of x, (N, H, W, C)."""
-        _, shift = _fitting(x, self.window_size, self.shift_size)
-        bias = self.get_relative_position_bias()
-        return _attend_in_windows(self, x, self.window_size, shift, bias)
+        return _attend_in_flat_windows(self, x)
 
 
 class PrunedWindowAttentionV2(ShiftedWindowAttentionV2):
@@ -79,9 +77,7 @@ class PrunedWindowAttentionV2(ShiftedWindowAttentionV2):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attends inside shifted windows of x, (N, H, W, C)."""
-        _, shift = _fitting(x, self.window_size, self.shift_size)
-        bias = self.get_relative_position_bias()
-        return _attend_in_windows(self, x, self.window_size, shift, bias)
+        return _attend_in_flat_windows(self, x)
 
 
 class PrunedWindowAttention3d(ShiftedWindowAttention3d):
@@ -146,6 +142,12 @@ def _fitting(x: Tensor, window: Sequence[int], shift: Sequence[int]) -> tuple[li
     """Returns windows no larger than the input, which is not shifted where one covers it."""
     sizes = list(zip(x.shape[1:-1], window, shift, strict=True))
     return [min(n, w) for n, w, _ in sizes], [0 if n <= w else s for n, w, s in sizes]
+
+
+def _attend_in_flat_windows(module: Any, x: Tensor) -> Tensor:
+    _, shift = _fitting(x, module.window_size, module.shift_size)
+    bias = module.get_relative_position_bias()
+    return _attend_in_windows(module, x, module.window_size, shift, bias)
 
 
 def _attend_in_windows(
