@@ -25,3 +25,19 @@ def test_nothing_is_constant_or_tiny_and_the_original_is_left_alone() -> None:
     gain = awake["0.weight"].detach().square().mean().sqrt() * 3**0.5
     assert float(gain) == pytest.approx(1.0)
     assert awake["1.running_var"].min() > 0
+
+
+def test_a_deep_copy_keeps_its_numbers_small_and_its_norms_apart() -> None:
+    torch.manual_seed(0)
+    layers = [
+        module
+        for _ in range(40)
+        for module in (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16))
+    ]
+    model, x = nn.Sequential(*layers).eval(), torch.randn(2, 16, 8, 8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    awake = awakened(model, lambda copy: copy(x))
+    assert 0.05 < float(awake(x).detach().std()) < 20
+    means = awake.state_dict()["79.running_mean"]
+    assert means.unique().numel() == 16
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,10 +74,12 @@ class Proof:
 
     def __init__(self, model: nn.Module, x: Inputs, trace: Trace) -> None:
         original, inputs = _precise(model, x, trace)
-        awake, noise = awakened(original), _noise(inputs)
+        noise = _noise(inputs)
+        awake = awakened(original, partial(_tried, x=noise, trace=trace))
         self._example = _Setting(original, inputs, trace)
         self._training = trace.training and _Setting(awake, inputs, trace.training)
-        self._awake = [_Setting(awake, noise, trace), _Setting(awake, inputs, trace)]
+        settings = (_Setting(awake, noise, trace), _Setting(awake, inputs, trace))
+        self._awake = [setting for setting in settings if _follows(setting)]
 
     def misfit(self, apply: Cut) -> str | None:
         """Returns how a cut model fails to run or gives outputs of other shapes, or None."""
@@ -116,6 +120,19 @@ class Proof:
             more = (_outcome(setting, removed, apply) for setting in settings)
             trial = trial.and_also(next(filter(None, more), None))
         return trial
+
+
+def _follows(setting: _Setting) -> bool:
+    """Whether a model that decides on numbers takes the traced path in a setting of other ones."""
+    trace = setting.trace
+    if not trace.decisions:
+        return True
+    model, course = trace.conditions.copy(setting.model), Course(trace.decisions)
+    try:
+        run_with_channels_zeroed(model, setting.inputs, trace, set(), course)
+    except TraceError:
+        return False
+    return True
 
 
 def _outcome(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
@@ -234,6 +251,12 @@ def _precise(model: nn.Module, x: Inputs, trace: Trace) -> tuple[nn.Module, Any]
     except TraceError:  # The code names a type.
         return trace.conditions.copy(model), x
     return trace.conditions.copy(model).float(), single
+
+
+def _tried(model: nn.Module, x: Inputs, trace: Trace) -> None:
+    """Runs a model on inputs that may be outside of its domain."""
+    with suppress(TraceError):
+        run_on_course(model, x, trace, Course(trace.decisions))
 
 
 def _noise(x: Inputs) -> Any:

@@ -1,5 +1,8 @@
 """A copy of a model in which nothing is constant or at zero, so that no fault can hide."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +12,7 @@ TINY = 1e-3
 """A tensor whose largest value is below this hides what it multiplies."""
 
 
-def awakened(model: nn.Module) -> nn.Module:
+def awakened(model: nn.Module, run: Callable[[nn.Module], object] | None = None) -> nn.Module:
     """Returns a copy whose weights are large, and whose norms and constant tensors are random.
 
     A residual branch whose last norm or scale starts at zero hides every fault in it; a bias or a
@@ -18,6 +21,8 @@ def awakened(model: nn.Module) -> nn.Module:
 
     Args:
         model: A model; its own tensors are left alone.
+        run: Runs the copy, so that its batch norms can be given statistics near those of what they
+            meet; a deep model with any others blows up whatever it computes.
     """
     awake = shadow(model)
     generator = torch.Generator().manual_seed(1)
@@ -42,7 +47,40 @@ def awakened(model: nn.Module) -> nn.Module:
             if tensor.dim() > 1:
                 gain = float(tensor.detach().square().mean().sqrt()) * tensor[0].numel() ** 0.5
                 tensor.data = tensor.data / min(gain, 1.0)
+    if run is not None:
+        _settle_norms(awake, run)
     return awake
+
+
+def _settle_norms(model: nn.Module, run: Callable[[nn.Module], object]) -> None:
+    """Sets the running statistics of batch norms near those of one run, off by random amounts."""
+    norms: list[Any] = [module for module in model.modules() if _keeps_statistics(module)]
+    before = {norm: (norm.running_mean, norm.running_var) for norm in norms}
+    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def measure(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        x, (shift, stretch) = inputs[0].detach(), before[norm]
+        others = [dim for dim in range(x.dim()) if dim != 1]
+        mean, spread = x.mean(others), x.var(others, correction=0)
+        if not (mean.isfinite().all() and spread.isfinite().all()):
+            return
+        spread = spread.clamp_min(1e-6).maximum(0.01 * mean.square())
+        found[norm] = mean + shift * spread.sqrt(), spread * stretch
+        norm.running_mean, norm.running_var = found[norm]
+
+    handles = [norm.register_forward_pre_hook(measure) for norm in norms]
+    try:
+        run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for norm, (mean, spread) in found.items():
+        norm.running_mean, norm.running_var = mean, spread
+
+
+def _keeps_statistics(module: Any) -> bool:
+    kept = isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return kept and module.running_mean is not None and module.running_var is not None
 
 
 def _uniform(tensor: Tensor, generator: torch.Generator, low: float) -> Tensor:
