@@ -12,7 +12,8 @@ from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.macs import RemainingCost
-from torchcompress.graph.tracer import Trace, trace
+from torchcompress.graph.record import Trace
+from torchcompress.graph.tracer import trace
 from torchcompress.pruning.choice import Choice
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.fitted import apply_fitted

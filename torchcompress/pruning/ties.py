@@ -9,7 +9,7 @@ import numpy as np
 
 from torchcompress.core.inputs import Inputs
 from torchcompress.graph.groups import Group, Member
-from torchcompress.graph.tracer import Trace
+from torchcompress.graph.record import Trace
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.proof import Proof
 

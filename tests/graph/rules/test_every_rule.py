@@ -13,7 +13,7 @@ from op_samples import SAMPLES, Sample
 from torch import Tensor, nn
 
 from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.tracer import _Tracer
+from torchcompress.graph.watcher import Watcher
 
 
 class Run:
@@ -23,7 +23,7 @@ class Run:
         generator = torch.Generator().manual_seed(0)
         self.call = sample.call
         self.operands = [torch.rand(shape, generator=generator) for shape in sample.shapes]
-        self.tracer = _Tracer(nn.Module())
+        self.tracer = Watcher(nn.Module())
         self.given: list[list[Vector | None]] = []
         count = 0
         for tensor in self.operands:

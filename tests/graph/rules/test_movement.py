@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchcompress.graph.tracer import _Tracer
+from torchcompress.graph.watcher import Watcher
 
 MOVES: dict[str, Callable[[Tensor], Tensor]] = {
     "view": lambda t: t.contiguous().view(2, 24, 5),
@@ -67,9 +67,9 @@ def as_activation(weight: Tensor) -> Tensor:
     return weight.view(1, 6, 1, 1).expand(2, 6, 4, 5).clone()
 
 
-def traced() -> tuple[Channels, _Tracer, np.ndarray]:
+def traced() -> tuple[Channels, Watcher, np.ndarray]:
     model = Channels()
-    tracer = _Tracer(model)
+    tracer = Watcher(model)
     channels = tracer.tensors["weight"].dims[0]
     assert channels is not None
     return model, tracer, channels
