@@ -2,6 +2,7 @@
 
 from torchcompress.metrics.accuracy import Accuracy, evaluate
 from torchcompress.metrics.latency import LatencySetting, Ratio, Timings, measure_latency
+from torchcompress.metrics.latency_table import LatencyTable, LayerTimes
 from torchcompress.metrics.measure import Comparison, Measurement, compare, measure
 from torchcompress.metrics.size import count_params, file_bytes, state_dict_bytes
 
@@ -9,6 +10,8 @@ __all__ = [
     "Accuracy",
     "Comparison",
     "LatencySetting",
+    "LatencyTable",
+    "LayerTimes",
     "Measurement",
     "Ratio",
     "Timings",

@@ -7,7 +7,8 @@ lowest decile of the calls stands for a model, since noise only ever adds time.
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -96,7 +97,11 @@ class Timings:
 
 
 def measure_latency(
-    models: Mapping[str, tuple[nn.Module, Inputs]], *, threads: int = 1, rounds: int = 15
+    models: Mapping[str, tuple[nn.Module, Inputs]],
+    *,
+    threads: int = 1,
+    rounds: int = 15,
+    channels_last: bool = True,
 ) -> Timings:
     """Times the forward passes of several models on the CPU, in turns.
 
@@ -107,13 +112,20 @@ def measure_latency(
         models: By name, a model and the inputs that it is called with.
         threads: How many threads torch may use; restored afterwards.
         rounds: How often the turn passes through all models.
+        channels_last: Otherwise parameters and images keep their layout.
     """
-    runs = {name: _runner(model, x) for name, (model, x) in models.items()}
+    runs = {name: _runner(model, x, channels_last) for name, (model, x) in models.items()}
+    with thread_count(threads), torch.inference_mode():
+        return time_in_turns(runs, rounds=rounds)
+
+
+@contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """Lets torch use so many threads in a block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.inference_mode():
-            return time_in_turns(runs, rounds=rounds)
+        yield
     finally:
         torch.set_num_threads(before)
 
@@ -147,17 +159,21 @@ def time_in_turns(
     return Timings(seconds)
 
 
-def _runner(model: nn.Module, x: Inputs) -> Callable[[], object]:
+def _runner(model: nn.Module, x: Inputs, channels_last: bool) -> Callable[[], object]:
     model = copy.deepcopy(model).eval().to("cpu")
-    if next(model.parameters(), None) is not None:
+    if channels_last and next(model.parameters(), None) is not None:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    inputs = map_tensors(_channels_last, x)
+    inputs = map_tensors(_channels_last if channels_last else _on_cpu, x)
     return lambda: call(model, inputs)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu()
+    tensor = _on_cpu(tensor)
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu()
 
 
 def _timed(run: Callable[[], object], calls: int, clock: Callable[[], float]) -> list[float]:
