@@ -54,21 +54,22 @@ class Target:
         return getattr(self, self.quantity)
 
     def absolute(self, whole: float) -> float:
-        """Returns what remains of `whole`, as a count.
+        """Returns what remains of `whole`, as a count or a time.
 
         Args:
-            whole: The quantity of the model before.
+            whole: The quantity of the model before; for `latency_ms` in milliseconds.
 
         Raises:
             CompressError: An absolute target above what the model has.
         """
-        if self.value <= 1:
+        if self.value <= 1 and self.quantity != "latency_ms":
             return self.value * whole
         if self.value > whole:
+            fraction = self.quantity.removesuffix("_ms")
             raise CompressError(
-                f"{self.value:,.0f} {self.quantity} are more than the model has ({whole:,.0f})",
+                f"{self.value:,.10g} {self.quantity} are more than the model has ({whole:,.10g})",
                 where=f"target.{self.quantity}",
-                hint=f"give a smaller count, or a fraction such as {self.quantity}=0.5",
+                hint=f"give a smaller number, or a fraction such as {fraction}=0.5",
             )
         return self.value
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from torchcompress.core.inputs import Inputs, call, map_tensors
+from torchcompress.core.inputs import Inputs, map_tensors
 from torchcompress.core.modules import undisturbed
 from torchcompress.core.progress import progress
+from torchcompress.graph.running import run_model
 from torchcompress.metrics.latency import measure_latency, thread_count
 
 Timed = nn.Linear | _ConvNd
@@ -87,6 +88,9 @@ class LatencyTable:
             precision: What `build` builds.
             build: Builds a layer of other widths; by default in float.
             whole: The model in the precision of `build`; by default `model`.
+
+        Raises:
+            TraceError: The model fails on `x`.
         """
         model = copy.deepcopy(model).eval().to("cpu")
         x = map_tensors(lambda tensor: tensor.detach().cpu(), x)
@@ -194,7 +198,7 @@ def _layer_calls(model: nn.Module, x: Inputs) -> list[tuple[str, Timed, Tensor]]
             hooks.append(module.register_forward_pre_hook(see))
     try:
         with undisturbed(model):
-            call(model, x)
+            run_model(model, x)
     finally:
         for hook in hooks:
             hook.remove()

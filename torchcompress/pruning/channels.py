@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from torch import nn
@@ -14,6 +15,7 @@ from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.record import Trace
 from torchcompress.graph.tracer import trace
+from torchcompress.metrics import LatencyTable
 from torchcompress.pruning.choice import Choice
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.fitted import apply_fitted
@@ -26,8 +28,11 @@ from torchcompress.pruning.importance import (
     find_importance,
     score_units,
 )
+from torchcompress.pruning.latency import CountedLatency
 from torchcompress.pruning.layer_globs import exclude_layers, layer_ratios
+from torchcompress.pruning.meet_time import measure_cut, meet_time
 from torchcompress.pruning.plan import PruningPlan
+from torchcompress.pruning.planned_latency import PlannedLatency
 from torchcompress.pruning.scope import SCOPES
 from torchcompress.pruning.search import find_cut
 from torchcompress.pruning.ties import Tie, couple_ties
@@ -35,7 +40,8 @@ from torchcompress.pruning.ties import Tie, couple_ties
 M = TypeVar("M", bound=nn.Module)
 
 ATTENTION = ("heads", "head_dims")
-QUANTITIES = ("channels", "macs", "params")
+TIMES = ("latency", "latency_ms")
+QUANTITIES = ("channels", "macs", "params", *TIMES)
 
 
 class PlanOptions(TypedDict, total=False):
@@ -49,6 +55,7 @@ class PlanOptions(TypedDict, total=False):
     round_to: int
     min_channels: int
     attention: str
+    latency_table: LatencyTable | None
     data: Iterable[Any] | None
     loss: Loss | None
     forward: Forward | None
@@ -106,6 +113,7 @@ def plan_channels(
     round_to: int = 8,
     min_channels: int = 1,
     attention: str = "heads",
+    latency_table: LatencyTable | None = None,
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
     forward: Forward | None = None,
@@ -125,7 +133,7 @@ def plan_channels(
         model: Any model; left as it was. Of a compiled or parallel one the model inside is
             planned for.
         x: Example inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
-        target: What remains: channels, macs or params.
+        target: What remains: channels, macs, params, or time on this machine's CPU.
         importance: What makes a channel worth keeping: `magnitude`, `bn`, `taylor`, `fisher`,
             `variance`, `lamp`, `random`, one of `pruning.importance` with options, such as
             `Magnitude(p=1)`, or a function `(groups, tensors) -> {group name: scores}`.
@@ -142,6 +150,9 @@ def plan_channels(
         min_channels: Channels that each layer keeps at least.
         attention: What goes of an attention: whole `heads`, or `head_dims`, the same ones in each
             head. Where groups are tied, the other one where only that passes.
+        latency_table: What the layers take, for a target in time; by default it is measured here,
+            at one thread. The cut follows it, is measured in turns with the model, and cuts again
+            until it is fast enough. A table for int8 is followed, and not measured.
         data: Batches for `taylor`, `fisher` and `variance`; a tuple or list is (inputs, labels).
             Of an iterator, which can be read once, no groups are tied.
         loss: For `taylor` and `fisher`, called with the model's output and the labels of a batch,
@@ -161,10 +172,15 @@ def plan_channels(
     before = {group.name: group.channels for group in since.groups} if since else {}
     floors = Floors(round_to, min_channels, max_removed, channels=before)
     _check(target, scope, attention)
+    if since is not None and target.quantity in TIMES:
+        raise UnsupportedError("a target in time is about the model itself", where="since")
     model = unwrapped(model)
     ranking = find_importance(importance)
     tensors = named_tensors(model)
     parameters = {name for name, _ in model.named_parameters()}
+    table = latency_table if target.quantity in TIMES else None
+    if target.quantity in TIMES and table is None:
+        table = LatencyTable.measure(model, x)
 
     def evidence(seen: Trace, groups: Sequence[Group]) -> Evidence:
         free = [group for group in groups if group.frozen is None]
@@ -184,6 +200,7 @@ def plan_channels(
             ratios=layer_ratios(groups, ratios or {}),
             target=target,
             since=since,
+            latency=None if table is None else partial(CountedLatency, table, seen),
         )
         return Draft(model, tensors, seen, groups, {}), choice
 
@@ -192,13 +209,26 @@ def plan_channels(
             yield start(part, ties)
 
     once = isinstance(data, Iterator)  # Groups cannot be scored on it again.
-    draft, choice, trial = find_cut(
-        *start(attention), x if prove else None, None if once else retie
-    )
-    notes = choice.notes(draft.removed)
-    if isinstance(ranking, Importance):
-        notes = {**ranking.notes(evidence(draft.seen, choice.groups)), **notes}
-    return replace(draft.plan(target, choice.cost, trial), notes=notes)
+    tried = x if prove else None
+    found = find_cut(*start(attention), tried, None if once else retie)
+
+    def attempt(aim: float) -> PruningPlan:
+        nonlocal found
+        draft, choice, trial = found
+        if aim != choice.aim:
+            found = draft, choice, trial = find_cut(draft, replace(choice, aim=aim), tried)
+        notes = choice.notes(draft.removed)
+        if isinstance(ranking, Importance):
+            notes = {**ranking.notes(evidence(draft.seen, choice.groups)), **notes}
+        plan = replace(draft.plan(target, choice.cost, trial), notes=notes)
+        predicted = choice.predicted_ms(draft.labels())
+        if table is None or predicted is None:
+            return plan
+        return replace(plan, latency=PlannedLatency(table=table, predicted_ms=predicted))
+
+    if table is None or table.precision != "float32":
+        return attempt(1.0)
+    return meet_time(attempt, partial(measure_cut, model, x=x, table=table), target)
 
 
 def _check(target: Target, scope: str, attention: str) -> None:
@@ -206,7 +236,7 @@ def _check(target: Target, scope: str, attention: str) -> None:
         raise UnsupportedError(
             f"channels cannot be pruned to {target}",
             where="target",
-            hint="give channels, macs or params",
+            hint=f"give {', '.join(QUANTITIES)}",
         )
     if scope not in SCOPES:
         hint = did_you_mean(scope, SCOPES)

@@ -1,8 +1,8 @@
 """The choice of the units that go for a target."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -10,11 +10,13 @@ from torch import nn
 from torchcompress.core.errors import TargetUnreachable
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group
+from torchcompress.graph.labels import Vector
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.pruning.budget import Budget, Measure, Removed, removal_orders
 from torchcompress.pruning.counts import CountedCost
 from torchcompress.pruning.floors import Floors
 from torchcompress.pruning.importance import Scores
+from torchcompress.pruning.latency import CountedLatency, scores_by_time
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.scope import rivals
 
@@ -34,6 +36,8 @@ class Choice:
         target: What remains.
         since: A plan of the model before earlier cuts, which the target is about; by default the
             target is about the model itself.
+        latency: Makes the model's time of the orders in which units go, for a target in time.
+        aim: What the limit is multiplied by, where a cut took longer than its prediction.
     """
 
     model: nn.Module
@@ -45,6 +49,8 @@ class Choice:
     ratios: Mapping[str, float]
     target: Target
     since: PruningPlan | None = None
+    latency: Callable[[Sequence[Vector]], CountedLatency] | None = None
+    aim: float = 1.0
 
     def __call__(self, free: list[Group]) -> Removed:
         """Returns the least that has to go of the given groups, at least one.
@@ -56,11 +62,14 @@ class Choice:
             free, self.scores, rivals(free, self.scope, self.model), self.floors, self.ratios
         )
         measure = self._measure(budget)
+        if isinstance(measure, CountedLatency):
+            weighed = scores_by_time(self.scores, free, budget.most(), measure)
+            budget = replace(budget, scores=weighed)
         each = self.target.quantity == "channels" and self.scope == "layer"
         if each and self.target.value >= 1 - self.floors.max_removed:
             return budget.removed(budget.keep(self.target.value))
         whole = self._whole(budget, measure)
-        limit = self.target.absolute(whole)
+        limit = self.aim * self.target.absolute(whole)
         counts = budget.meet(measure, limit)
         if counts is None:
             raise self._unreachable(budget, measure(budget.most()), limit, whole)
@@ -76,14 +85,22 @@ class Choice:
                 notes[group.name] = f"keeps {kept}, round_to={self.floors.round_to} gives way"
         return notes
 
+    def predicted_ms(self, gone: Vector) -> float | None:
+        """Returns the milliseconds without some labels; None for a target that is no time."""
+        if self.latency is None:
+            return None
+        return self.latency([gone])(np.array([len(gone)]))
+
     def _measure(self, budget: Budget) -> Measure:
         if self.target.quantity == "channels":
             sizes = np.array([group.units for group in budget.groups], np.int64)
             widths = np.array([group.width for group in budget.groups], np.int64)
             return lambda counts: int(((sizes - counts) * widths).sum())
-        terms = {"macs": self.cost.mac_terms, "params": self.cost.param_terms}
         orders = removal_orders(budget.groups, self.scores)
         labels = [g.labels[order] for g, order in zip(budget.groups, orders, strict=True)]
+        if self.latency is not None:
+            return self.latency(labels)
+        terms = {"macs": self.cost.mac_terms, "params": self.cost.param_terms}
         return CountedCost(terms[self.target.quantity], labels)
 
     def _whole(self, budget: Budget, measure: Measure) -> float:
@@ -97,11 +114,12 @@ class Choice:
     def _unreachable(
         self, budget: Budget, least: float, limit: float, whole: float
     ) -> TargetUnreachable:
-        reachable = math.ceil(1000 * least / whole) / 1000
+        absolute = self.target.quantity == "latency_ms"
+        reachable = math.ceil(1000 * least / (1 if absolute else whole)) / 1000
         held = "; ".join(f"{g.name} {g.frozen}" for g in self._holders(budget))
         return TargetUnreachable(
-            f"{self.target} asks for {limit:,.0f}, and at least {least:,.0f} of {whole:,.0f} remain"
-            + (f"; most is held by: {held}" if held else ""),
+            f"{self.target} asks for {_number(limit)}, and at least {_number(least)} of "
+            f"{_number(whole)} remain" + (f"; most is held by: {held}" if held else ""),
             where=f"target.{self.target.quantity}",
             hint=f"ask for {self.target.quantity}={reachable:g} or more, or exclude less",
         )
@@ -119,3 +137,7 @@ class Choice:
         after = {group.name: left(np.concatenate([base, group.labels])) for group in held}
         held = [group for group in held if after[group.name] < left(base)]
         return sorted(held, key=lambda group: after[group.name])[:3]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -13,6 +13,7 @@ from torchcompress.core.plan import Plan
 from torchcompress.pruning.compose import composed_groups, composed_removal, composed_shapes
 from torchcompress.pruning.explain import Explanation, explain
 from torchcompress.pruning.group_cut import GroupCut
+from torchcompress.pruning.planned_latency import PlannedLatency
 from torchcompress.pruning.surgery import Removal, check_fits, check_mends, cut
 
 
@@ -32,6 +33,7 @@ class PruningPlan(Plan):
         notes: What the user should know about the choice of units of a group, by its name.
         inexact: Groups that lose channels whose removal differs from zeroing them, with the
             reason.
+        latency: The times of a plan for a target in time.
         untested: Groups whose removed channels were all zero in the trial.
         difference: Largest difference between the pruned model and the original with the removed
             channels zeroed at every consumer, over the largest output; None without a trial.
@@ -49,6 +51,7 @@ class PruningPlan(Plan):
     frozen_share: float
     notes: dict[str, str] = field(default_factory=dict)
     inexact: dict[str, str] = field(default_factory=dict)
+    latency: PlannedLatency | None = None
     untested: tuple[str, ...] = ()
     difference: float | None = None
 
@@ -121,6 +124,7 @@ class PruningPlan(Plan):
             params=(self.params[0], later.params[1]),
             notes={**self.notes, **later.notes},
             inexact={**self.inexact, **later.inexact},
+            latency=None,
             untested=tuple(dict.fromkeys((*self.untested, *later.untested))),
             difference=max(tried) if len(tried) == 2 else None,
         )
@@ -141,6 +145,7 @@ class PruningPlan(Plan):
             "frozen_share": self.frozen_share,
             "notes": self.notes,
             "inexact": self.inexact,
+            "latency": None if self.latency is None else self.latency.to_json(),
             "untested": list(self.untested),
             "difference": self.difference,
         }
@@ -148,6 +153,7 @@ class PruningPlan(Plan):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Returns the plan that `to_json` described."""
+        latency = data["latency"]
         return cls(
             target=data["target"],
             groups=tuple(map(GroupCut.from_json, data["groups"])),
@@ -162,6 +168,7 @@ class PruningPlan(Plan):
             frozen_share=float(data["frozen_share"]),
             notes=dict(data["notes"]),
             inexact=dict(data["inexact"]),
+            latency=None if latency is None else PlannedLatency.from_json(latency),
             untested=tuple(data["untested"]),
             difference=None if data["difference"] is None else float(data["difference"]),
         )
@@ -185,6 +192,8 @@ class PruningPlan(Plan):
         for name, (before, after) in {"MACs": self.macs, "parameters": self.params}.items():
             left = f"{100 * after / before:.1f} %" if before else "none"
             lines.append(f"{name}: {before:,} -> {after:,} ({left})")
+        if self.latency is not None:
+            lines.append(str(self.latency))
         lines.append(f"frozen share of the parameters: {100 * self.frozen_share:.1f} %")
         if self.difference is None:
             lines.append("trial: not run")
