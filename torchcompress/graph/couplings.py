@@ -244,8 +244,8 @@ class Couplings:
             last = grid.cells.ndim - 1
             ranks = [
                 (
-                    labels.size > 1 and bool(np.isin(labels, self.roots(preferred)).any()),
-                    bool(np.isin(labels, chosen).any()),
+                    labels.size > 1 and self._meet(labels, preferred),
+                    self._meet(labels, chosen),
                     grid.counted and axis == last and labels.size > 1,
                     labels.size,
                 )
@@ -254,11 +254,19 @@ class Couplings:
             best = ranks.index(max(ranks))
             for axis, labels in enumerate(grid.axes):
                 if axis == best:
-                    for other in np.moveaxis(grid.cells, axis, 0).reshape(labels.size, -1).T:
-                        self.couple(labels, other, "shares a reshape with an index of fixed size")
+                    slices = np.moveaxis(grid.cells, axis, 0).reshape(labels.size, -1)
+                    chain = np.column_stack([labels, slices])
+                    before, after = chain[:, :-1].ravel(), chain[:, 1:].ravel()
+                    self.couple(before, after, "shares a reshape with an index of fixed size")
                 else:
                     self.freeze(labels, "a reshape keeps this axis; slices go along the other")
-            chosen = np.unique(self.roots(np.concatenate([chosen, grid.axes[best]])))
+            chosen = np.concatenate([chosen, grid.axes[best]])
+
+    def _meet(self, a: Vector, b: Vector) -> bool:
+        """Whether a label of the one is coupled to a label of the other."""
+        hit = np.zeros(self._unions.size, bool)
+        hit[self.roots(a)] = True
+        return bool(hit[self.roots(b)].any())
 
     def _alive(self, grid: Grid, axis: int) -> Vector:
         """Returns the representatives of the slices of an axis that could go."""

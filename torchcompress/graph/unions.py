@@ -109,6 +109,8 @@ class Unions:
                 self._write(codes, root, codes[child])
 
     def _write(self, codes: np.ndarray, labels: Vector, values: np.ndarray) -> None:
+        if not values.any():
+            return
         roots = self._find(labels)
         open_ = (codes[roots] == 0) & (values != 0)
         # Where labels repeat, numpy keeps the last value: reversed, that is the first.
