@@ -22,6 +22,8 @@ def test_a_sound_recipe_gives_network_and_data(tiny_recipe: Path) -> None:
     [
         (["stage.1.exclude=['*.conv9']"], "stage[1].exclude: '*.conv9' matches nothing"),
         (["stage.3.exclude=['conv9']"], "stage[3].exclude: 'conv9' matches nothing"),
+        (["stage.1.ratios={'*.conv9' = 0.5}"], "stage[1].ratios: '*.conv9' matches nothing"),
+        (["stage.1.importance=lamp", "stage.1.max_removed=0.1"], "stage[1].target.channels"),
         (["stage.1.target={macs = 1e9}"], "stage[1].target.macs: 1,000,000,000 macs are more"),
         (["stage.1.target={macs = 1e-6}"], "stage[1].target.macs"),
         (["stage.1.exclude=['*']"], "stage[1]"),
@@ -77,3 +79,10 @@ def test_a_network_must_work_at_every_size_that_is_timed(tiny_recipe: Path) -> N
     own = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
     with pytest.raises(RecipeError, match=r"report\.latency\[0\]"):
         prepare(recipe, model=own)
+
+
+@pytest.mark.parametrize("importance", ["taylor", "variance"])
+def test_an_importance_that_needs_data_is_rehearsed_without(
+    tiny_recipe: Path, importance: str
+) -> None:
+    prepare(load_recipe(tiny_recipe, [f"stage.1.importance={importance}"]))

@@ -87,6 +87,17 @@ def test_one_seed_gives_one_result(result: RunResult, tiny_recipe: Path, tmp_pat
     assert torch.equal(result.model(x), again.model(x))
 
 
+@pytest.mark.parametrize("importance", ["fisher", "variance"])
+def test_an_importance_looks_at_the_calibration_images(
+    tiny_recipe: Path, tmp_path: Path, importance: str
+) -> None:
+    stages = f"stage=[{{kind='train',epochs=1}},{{kind='prune.channels',importance='{importance}',"
+    rest = "target={params=0.5},scope='isomorphic',max_removed=0.75,ratios={'0'=0.75},round_to=4}]"
+    result = run_recipe(load_recipe(tiny_recipe, [stages + rest]), out=tmp_path / "out")
+    assert result.report.stages[1].params <= 0.5 * result.report.stages[0].params
+    assert result.model.get_parameter("0.weight").shape[0] == 12
+
+
 def test_a_missed_gate_keeps_the_result(tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
         tiny_recipe, ["stage=[{kind='train', epochs=1}]", "gate.max_file_mb=0.0001"]

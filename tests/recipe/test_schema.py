@@ -72,6 +72,8 @@ kind = "prune.channels"
 target = {{ macs = 0.5 }}
 importance = "magnitude"
 scope = "global"
+ratios = {{ "layer1.*" = 0.75 }}
+max_removed = 0.9
 exclude = ["fc"]
 round_to = 8
 min_channels = 2
@@ -89,6 +91,11 @@ kind = "quantize.ptq"
 ranges = "mse"
 exclude = ["fc"]
 """
+PARAMS = """
+[[stage]]
+kind = "prune.channels"
+target = { params = 0.5 }
+"""
 
 
 def full() -> dict[str, Any]:
@@ -96,8 +103,8 @@ def full() -> dict[str, Any]:
 
 
 def keys(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yields the path of every key in nested tables; what goes to a constructor is free."""
-    if path[-1:] == ("args",):
+    """Yields the path of every key in nested tables; names that are the user's are free."""
+    if path[-1:] in (("args",), ("ratios",)):
         return
     if isinstance(value, dict):
         for key, item in value.items():
@@ -124,7 +131,7 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 
 
 def test_the_full_recipe_has_every_key() -> None:
-    used = {str(path[-1]) for path in keys(full())}
+    used = {str(path[-1]) for path in (*keys(full()), *keys(tomllib.loads(PARAMS)))}
     sections: list[type[BaseModel]] = [
         Recipe,
         ModelSection,
@@ -196,6 +203,9 @@ def test_every_key_misspelt_is_named_with_a_suggestion(path: tuple[str | int, ..
         (("stage", 1, "target"), {"macs": -0.5}, "stage[1].target.macs: -0.5 leaves nothing"),
         (("stage", 1, "target"), {"channels": 40}, "did you mean 0.4"),
         (("stage", 1, "importance"), "magnitud", "did you mean 'magnitude'"),
+        (("stage", 1, "scope"), "local", "did you mean 'global'"),
+        (("stage", 1, "max_removed"), 0, "stage[1].max_removed: 0 is outside (0, 1]"),
+        (("stage", 1, "ratios"), {"conv1": 40}, "stage[1].ratios.conv1: 40 is outside (0, 1]"),
         (("stage", 3, "teacher"), "output", "stage[3].teacher: 'output' is not known here"),
         (("stage", 3, "loss"), [{"name": "dits"}], "stage[3].loss[0].name: 'dits' is not a loss"),
         (("stage", 3, "loss"), [{"name": "ce"}] * 2, "stage[3].loss: this loss is given twice"),

@@ -14,7 +14,7 @@ from torchcompress.recipe.faults import as_recipe_error
 from torchcompress.recipe.network import build_network
 from torchcompress.recipe.schema import DataSection, Recipe
 from torchcompress.recipe.stage_schema import PruneChannels, QuantizePtq, Train
-from torchcompress.recipe.stages import plan_pruning
+from torchcompress.recipe.stages import rehearse_pruning
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
     for index, stage in enumerate(recipe.stage):
         with as_recipe_error(f"stage[{index}]", type(stage).model_fields):
             if isinstance(stage, PruneChannels):
-                model = plan_pruning(stage, model, example, prove=False).apply(model)
+                model = rehearse_pruning(stage, model, example).apply(model)
             elif isinstance(stage, QuantizePtq):
                 match_names(stage.exclude, names, "exclude")
                 trace(model)

@@ -18,6 +18,7 @@ from pydantic import (
 from torchcompress.core.errors import did_you_mean
 from torchcompress.core.target import Target
 from torchcompress.distillation.terms import LOSSES, LossTerm, loss_terms
+from torchcompress.pruning.floors import Floors
 from torchcompress.quantization.config import QuantizationConfig, RangeMethod
 from torchcompress.recipe.faults import as_fault, fault
 from torchcompress.recipe.section import Section
@@ -33,6 +34,8 @@ class TargetSection(Section):
     """Fraction of the channels of each layer."""
     macs: float | None = None
     """Multiply-accumulates of one sample: a fraction, or a count above 1."""
+    params: float | None = None
+    """Parameters: a fraction, or a count above 1."""
 
     @model_validator(mode="after")
     def _is_a_target(self) -> Self:
@@ -133,10 +136,18 @@ class PruneChannels(Section):
     kind: Literal["prune.channels"]
     target: TargetSection
     """What remains."""
-    importance: Literal["magnitude"] = "magnitude"
-    """What makes a channel worth keeping."""
-    scope: Literal["global", "layer"] | None = None
-    """Whether channels compete across layers; by default they do for a target in MACs."""
+    importance: Literal["magnitude", "bn", "taylor", "fisher", "variance", "lamp", "random"] = (
+        "magnitude"
+    )
+    """What makes a channel worth keeping. `taylor`, `fisher` and `variance` look at the calibration
+    images, the first two with their labels."""
+    scope: Literal["global", "layer", "isomorphic"] | None = None
+    """Who competes: all channels, those of a layer, or those of layers of one kind; by default a
+    layer's for a target in channels, else all."""
+    ratios: dict[str, float] = {}
+    """The fraction kept of layers that do not compete, by glob over their names."""
+    max_removed: float = 1.0
+    """Each other layer loses at most this fraction."""
     exclude: list[str] = []
     """Globs over the names of layers that keep their channels."""
     round_to: PositiveInt = 8
@@ -145,6 +156,15 @@ class PruneChannels(Section):
     """A layer keeps at least so many."""
     reconstruct: bool = False
     """Whether what remains is fitted anew, by least squares on the calibration images."""
+
+    @model_validator(mode="after")
+    def _has_fractions(self) -> Self:
+        with as_fault("max_removed"):
+            Floors(max_removed=self.max_removed)
+        for pattern, kept in self.ratios.items():
+            if not 0 < kept <= 1:
+                raise fault(f"{kept:g} is outside (0, 1]", key=f"ratios.{pattern}")
+        return self
 
 
 class Distill(TrainingSection):

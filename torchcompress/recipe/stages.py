@@ -6,10 +6,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from torchcompress.data import Data
+from torchcompress.data import Data, Loader
 from torchcompress.distillation import DistillationTrainer
 from torchcompress.pruning import PruningPlan, plan_channels
+from torchcompress.pruning.channels import PlanOptions
 from torchcompress.pruning.fitted import apply_fitted
+from torchcompress.pruning.group_cut import GroupCut
+from torchcompress.pruning.importance import IMPORTANCES
 from torchcompress.quantization import Int8Model, quantize
 from torchcompress.recipe.section import Section
 from torchcompress.recipe.stage_schema import Distill, PruneChannels, QuantizePtq, Train
@@ -80,7 +83,7 @@ def _(stage: Distill, model: nn.Module, context: Context) -> Outcome:
 
 @run_stage.register
 def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
-    plan = plan_pruning(stage, model, context.example)
+    plan = plan_pruning(stage, model, context.example, context.data.calibration)
     if stage.reconstruct:
         pruned = apply_fitted(plan, model, context.data.calibration)
     else:
@@ -95,7 +98,7 @@ def _(stage: QuantizePtq, model: nn.Module, context: Context) -> Outcome:
 
 
 def plan_pruning(
-    stage: PruneChannels, model: nn.Module, example: Tensor, *, prove: bool = True
+    stage: PruneChannels, model: nn.Module, example: Tensor, calibration: Loader
 ) -> PruningPlan:
     """Returns the plan that a pruning stage asks for.
 
@@ -103,19 +106,38 @@ def plan_pruning(
         stage: What the recipe says.
         model: The model to prune; not changed.
         example: One image, (1, C, H, W).
-        prove: Whether the plan is proved too.
+        calibration: What an importance that needs data looks at.
     """
-    return plan_channels(
-        model,
-        example,
-        stage.target.target(),
-        importance=stage.importance,
-        scope=stage.scope,
-        exclude=stage.exclude,
-        round_to=stage.round_to,
-        min_channels=stage.min_channels,
-        prove=prove,
-    )
+    options = _plan_options(stage)
+    options["data"] = calibration
+    return plan_channels(model, example, stage.target.target(), **options)
+
+
+def rehearse_pruning(stage: PruneChannels, model: nn.Module, example: Tensor) -> PruningPlan:
+    """Returns a plan that cuts as much as a pruning stage will, without data and without a trial.
+
+    Args:
+        stage: What the recipe says.
+        model: The model to prune; not changed.
+        example: One image, (1, C, H, W).
+    """
+    options = _plan_options(stage)
+    if IMPORTANCES[stage.importance].needs_data:
+        options["importance"] = "magnitude"
+    options["prove"] = False
+    return plan_channels(model, example, stage.target.target(), **options)
+
+
+def _plan_options(stage: PruneChannels) -> PlanOptions:
+    return {
+        "importance": stage.importance,
+        "scope": stage.scope,
+        "ratios": stage.ratios,
+        "max_removed": stage.max_removed,
+        "exclude": stage.exclude,
+        "round_to": stage.round_to,
+        "min_channels": stage.min_channels,
+    }
 
 
 def _groups_table(plan: PruningPlan) -> Table:
@@ -125,12 +147,18 @@ def _groups_table(plan: PruningPlan) -> Table:
             len(group.layers),
             group.channels,
             group.kept,
-            f"frozen: {group.frozen}" if group.frozen else plan.inexact.get(group.name),
+            _note(plan, group),
         ]
         for group in plan.groups
     ]
     columns = ["coupled group", "layers", "channels before", "after", "note"]
     return Table(title=f"channels, {plan.target}", columns=columns, rows=rows)
+
+
+def _note(plan: PruningPlan, group: GroupCut) -> str | None:
+    frozen = f"frozen: {group.frozen}" if group.frozen else None
+    parts = (frozen, plan.inexact.get(group.name), plan.notes.get(group.name))
+    return "; ".join(part for part in parts if part) or None
 
 
 def _epochs_table(result: TrainingResult) -> Table:

@@ -24,6 +24,7 @@ class Variance(Importance):
     """
 
     name: ClassVar[str] = "variance"
+    needs_data: ClassVar[bool] = True
 
     def scores(self, evidence: Evidence) -> Scores:
         """Returns the score of every unit of every group."""

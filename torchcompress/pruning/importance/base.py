@@ -75,6 +75,7 @@ class Importance(ABC):
     """
 
     name: ClassVar[str]
+    needs_data: ClassVar[bool] = False
 
     reduce: Reduce = "mean"
     normalize: Normalize = "mean"

@@ -33,6 +33,7 @@ class Taylor(Importance):
     """
 
     name: ClassVar[str] = "taylor"
+    needs_data: ClassVar[bool] = True
 
     reduce: Reduce = "sum"
     normalize: Normalize = "none"
@@ -54,6 +55,7 @@ class Fisher(Importance):
     """
 
     name: ClassVar[str] = "fisher"
+    needs_data: ClassVar[bool] = True
 
     reduce: Reduce = "sum"
     normalize: Normalize = "none"
