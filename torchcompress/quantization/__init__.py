@@ -1,8 +1,15 @@
 """Post-training quantization to int8 that runs on integers."""
 
 from torchcompress.quantization.config import QuantizationConfig
+from torchcompress.quantization.latency_table import int8_latency_table
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.plan import QuantizationPlan
 from torchcompress.quantization.quantize import quantize
 
-__all__ = ["Int8Model", "QuantizationConfig", "QuantizationPlan", "quantize"]
+__all__ = [
+    "Int8Model",
+    "QuantizationConfig",
+    "QuantizationPlan",
+    "int8_latency_table",
+    "quantize",
+]
