@@ -104,23 +104,23 @@ class _Places:
                     roots.append(couplings.roots(vector))
         sizes = [vector.size for vector in roots]
         every = np.concatenate(roots) if roots else np.zeros(0, np.int64)
-        found, first, unit = np.unique(every, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(order.size)
-        self.labels: Vector = found[order]
+        first = np.zeros(1 + int(every.max(initial=0)), np.int64)
+        first[every[::-1]] = np.arange(every.size)[::-1]  # Of equal ones the last write counts.
+        is_first = first[every] == np.arange(every.size)
+        self.labels: Vector = every[is_first]
         self.reasons = couplings.reasons(self.labels)
         # One row for each index of each member, sorted by unit, member and index.
-        units, members = rank[unit], np.repeat(np.arange(len(sizes)), sizes)
-        rows = np.lexsort((members, units))
+        units = (np.cumsum(is_first) - 1)[first[every]]
+        rows = np.argsort(units, kind="stable")
+        units, members = units[rows], np.repeat(np.arange(len(sizes)), sizes)[rows]
         self._index = np.concatenate([np.arange(n) for n in sizes] or [every])[rows]
         # One pair for each member of each unit, with where its rows start.
-        keys = units[rows] * len(sizes) + members[rows]
-        pairs, self._start, counts = np.unique(keys, return_index=True, return_counts=True)
-        owner, self._member = np.divmod(pairs, max(len(sizes), 1))
-        self._count = counts
-        self._pair = np.searchsorted(owner, np.arange(self.labels.size + 1))
-        described = np.stack([self._member, counts], 1).astype(np.int64).tobytes()
+        new = (np.diff(units, prepend=-1) != 0) | (np.diff(members, prepend=-1) != 0)
+        self._start = np.flatnonzero(new)
+        self._member = members[self._start]
+        self._count = np.diff(self._start, append=every.size)
+        self._pair = np.searchsorted(units[self._start], np.arange(self.labels.size + 1))
+        described = np.stack([self._member, self._count], 1).astype(np.int64).tobytes()
         bounds = (16 * self._pair).tolist()
         self.signatures = [described[a:b] for a, b in itertools.pairwise(bounds)]
 

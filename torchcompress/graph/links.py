@@ -31,8 +31,8 @@ def coupling_operations(trace: Trace, groups: list[Group]) -> list[dict[str, lis
     found: list[dict[str, list[Member]]] = [defaultdict(list) for _ in groups]
     for operation, coupled in trace.couplings.coupled.items():
         tied = np.zeros(size, bool)
-        for vector in {id(vector): vector for vector in coupled}.values():
-            tied[vector[vector < size]] = True
+        every = np.concatenate(list({id(vector): vector for vector in coupled}.values()))
+        tied[every[every < size]] = True
         for index in np.unique(owner[tied & (owner >= 0)]).tolist():
             number, member = owners[index]
             found[number][operation].append(member)
