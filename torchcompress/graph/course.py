@@ -42,6 +42,8 @@ def decides(func: torch._ops.OpOverload, args: Any, out: Any) -> bool:
         args: Its arguments.
         out: Its result.
     """
+    if _continuous(out):  # As nearly every result is.
+        return False
     made = [value for value in tree_leaves(out) if value is not None and not _continuous(value)]
     return bool(made) and not func._schema.is_mutable and bool(floating(args))
 
