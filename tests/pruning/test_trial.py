@@ -129,7 +129,8 @@ def test_a_fault_in_a_detector_is_found_though_it_finds_no_box() -> None:
         assert model(*image)[0]["boxes"].numel() == 0
 
     def spoil(pruned: nn.Module) -> None:
-        pruned.get_parameter("rpn.head.cls_logits.bias").data += 0.1
+        bias = pruned.get_parameter("rpn.head.cls_logits.bias")
+        bias.data = bias.data + 0.1
 
     proof = Proof(model, image, trace(model, image))
     assert "aten.topk" in str(proof.trial(set(), spoil).failure)
@@ -273,3 +274,18 @@ def test_rounding_that_a_model_blows_up_is_told_from_a_wrong_cut() -> None:
         assert torch.allclose(model.double()(x.double()), pruned.double()(x.double()), atol=1e-6)
     assert plan.difference is not None
     assert plan.difference < 1e-6
+
+
+def test_trials_leave_every_tensor_of_the_model_as_it_was() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 1),
+        nn.BatchNorm2d(16),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 1)),
+        nn.Flatten(),
+        nn.Linear(16 * 64, 4),
+    )
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    places = {name: p.data_ptr() for name, p in model.named_parameters()}
+    plan_channels(model, x, Target(channels=0.5))
+    assert {name: p.data_ptr() for name, p in model.named_parameters()} == places
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

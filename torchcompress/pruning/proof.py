@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, map_tensors, tensors_in
-from torchcompress.core.modules import copied, named_tensors
+from torchcompress.core.modules import named_tensors
 from torchcompress.graph.course import Course
 from torchcompress.graph.record import Trace
 from torchcompress.graph.replay import run_on_course, run_with_channels_zeroed
@@ -25,7 +25,7 @@ DOUBLE_TOLERANCE = 1e-6
 """The same in float64."""
 
 Cut = Callable[[nn.Module], object]
-"""Cuts a model in place."""
+"""Cuts a model in place; tensors get new memory, since the model shares it with the original."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _run_cut(setting: _Setting, apply: Cut) -> tuple[Any, dict[str, Any], set[st
         Its output, what its decisions were made on, and the modules that an adapter gave another
         class, whose decisions are their own.
     """
-    trace, pruned = setting.trace, copied(setting.model)
+    trace, pruned = setting.trace, setting.trace.conditions.copy(setting.model)
     kinds = {path: type(module) for path, module in pruned.named_modules()}
     apply(pruned)
     adapted = {p for p, module in pruned.named_modules() if type(module) is not kinds[p]}

@@ -77,7 +77,8 @@ def cut(model: nn.Module, removal: Removal, mends: Mapping[str, Mapping[str, Any
 
     Modules are adapted first (see `adapt`). Parameters stay the same objects, so that ties,
     optimizers and hooks keep them; gradients are cut along. `requires_grad`, dtype, device and
-    memory format stay. What is left of a weight keeps its values under weight norm too.
+    memory format stay. What is left of a weight keeps its values under weight norm too. No tensor
+    is written to: each that changes gets memory of its own, so that a copy may share the rest.
 
     Args:
         model: The model, changed in place.

@@ -62,4 +62,4 @@ def shorten(model: nn.Module, removal: Mapping[str, Mapping[int, list[int]]]) ->
             for dim, indices in gone.items():
                 left.index_fill_(dim, torch.tensor(indices, device=left.device), 0)
             before, after = (torch.norm_except_dim(t, 2, weight.dim) for t in (whole, left))
-            weight.length.data.mul_((after / before).nan_to_num(1.0))
+            weight.length.data = weight.length.data * (after / before).nan_to_num(1.0)
