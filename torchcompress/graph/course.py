@@ -110,10 +110,18 @@ class Course:
             return out
         decision, operands = self._decisions[key], floating(args)
         here = self.operands.setdefault(path, {})
-        here[f"{name} number {key[2] + 1}"] = [tensor.clone() for tensor in operands]
+        here[f"{name} number {key[2] + 1}"] = _basis(args)
         if tuple(tuple(tensor.shape) for tensor in operands) != decision.shapes:
             return out
         return tree_map(_instead, out, decision.result)
+
+
+def _basis(args: Any) -> list[Tensor]:
+    """Returns all that an operation decides on: tensors, and numbers such as a threshold or `k`."""
+    values = [value for value in tree_leaves(args) if not isinstance(value, bool)]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    tensors = [value.clone() for value in values if isinstance(value, Tensor)]
+    return [*tensors, torch.tensor(numbers, dtype=torch.float64)]
 
 
 def _instead(own: Any, decided: Any) -> Any:

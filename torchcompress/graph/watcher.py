@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
@@ -270,9 +271,22 @@ class Watcher(CountedRun):
             for vector in self.tensors[name].vectors():
                 self.couplings.freeze(vector, "was not used in the run")
         self.couplings.resolve()
+        self._freeze_unread(seen, training)
         if training is not None:
             training = replace(training, decisions=self._lasting(training))
         return replace(seen, unread=unread, decisions=self._lasting(seen), training=training)
+
+    def _freeze_unread(self, *runs: Trace | None) -> None:
+        """Freezes channels that are made and that nothing reads: they may leave by another way."""
+        events = [event for run in runs if run is not None for event in run.events]
+        made = [e.produced for e in events if isinstance(e, Contraction) and e.produced is not None]
+        reads = [
+            m.labels for e in events for m in (e.masks if isinstance(e, Contraction) else e.reads)
+        ]
+        read = self.couplings.roots(np.concatenate([np.zeros(1, np.int64), *reads]))
+        for vector in made:
+            unread = vector[~np.isin(self.couplings.roots(vector), read)]
+            self.couplings.freeze(unread, "is read by nothing: it may be a result of its own")
 
     def _lasting(self, seen: Trace) -> dict[Key, Decision]:
         """Returns the decisions whose results no cut changes in shape."""
