@@ -277,7 +277,7 @@ class Watcher(CountedRun):
         return replace(seen, unread=unread, decisions=self._lasting(seen), training=training)
 
     def _freeze_unread(self, *runs: Trace | None) -> None:
-        """Freezes channels that are made and that nothing reads: they may leave by another way."""
+        """Freezes layers of whose channels nothing reads any: they may leave by another way."""
         events = [event for run in runs if run is not None for event in run.events]
         made = [e.produced for e in events if isinstance(e, Contraction) and e.produced is not None]
         reads = [
@@ -285,8 +285,8 @@ class Watcher(CountedRun):
         ]
         read = self.couplings.roots(np.concatenate([np.zeros(1, np.int64), *reads]))
         for vector in made:
-            unread = vector[~np.isin(self.couplings.roots(vector), read)]
-            self.couplings.freeze(unread, "is read by nothing: it may be a result of its own")
+            if not np.isin(self.couplings.roots(vector), read).any():
+                self.couplings.freeze(vector, "is read by nothing: it may be a result of its own")
 
     def _lasting(self, seen: Trace) -> dict[Key, Decision]:
         """Returns the decisions whose results no cut changes in shape."""
