@@ -105,7 +105,7 @@ FROZEN: dict[str, tuple[Middle, int, int, str]] = {
     "argmax": (lambda y: y * y.gather(1, y.argmax(1, keepdim=True)), 16, 16, "result of a search"),
     "roll": (lambda y: y.roll(1, 1), 16, 16, "is a dimension of roll"),
     "tril": (lambda y: y.permute(0, 2, 3, 1).tril().permute(0, 3, 1, 2), 16, 16, "of tril"),
-    "numpy": (lambda y: torch.from_numpy(y.numpy() * 2), 16, 16, "fails its trial"),
+    "numpy": (lambda y: torch.from_numpy(y.numpy() * 2), 16, 16, "is read by nothing"),
 }
 
 
