@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from torchcompress.core.errors import CompressError
-from torchcompress.core.modules import named_tensors, shadow
+from torchcompress.core.modules import innermost, named_tensors, shadow
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.training.ema import EMA
 
@@ -22,8 +22,10 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
         averages: What is to be cut along with it.
 
     Raises:
-        CompressError: Neither a module nor an `EMA`, or a copy that has other tensors.
+        CompressError: Neither a module nor an `EMA`, a copy that has other tensors, or one that
+            shares memory with the model or with another average.
     """
+    taken = set(map(id, named_tensors(model).values()))
     for average in averages:
         if not isinstance(average, Average):
             raise CompressError(
@@ -31,10 +33,13 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
                 where="ema",
                 hint="give a copy of the model, an AveragedModel or the trainer's EMA",
             )
+        own = {id(average)}
         if isinstance(average, nn.Module):
+            copy = _copy_in(average)
+            own = set(map(id, named_tensors(copy).values()))
             shapes = [
                 {name: tuple(tensor.shape) for name, tensor in named_tensors(m).items()}
-                for m in (model, _copy_in(average))
+                for m in (model, copy)
             ]
             if shapes[0] != shapes[1]:
                 raise CompressError(
@@ -42,6 +47,13 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
                     where="ema",
                     hint="give a copy of the model as it is now",
                 )
+        if own & taken:
+            raise CompressError(
+                f"{type(average).__name__} shares tensors with the model or another average",
+                where="ema",
+                hint="give each copy of the model once",
+            )
+        taken |= own
 
 
 def cut_averages(model: nn.Module, averages: Sequence[Average], plan: PruningPlan) -> None:
@@ -70,4 +82,5 @@ def _cut_means(
 
 
 def _copy_in(average: nn.Module) -> nn.Module:
-    return average.module if isinstance(average, AveragedModel) else average
+    copy = innermost(average)
+    return innermost(copy.module) if isinstance(copy, AveragedModel) else copy
