@@ -3,7 +3,7 @@ import pytest
 
 from torchcompress.errors import CompressError
 from torchcompress.graph.groups import Group
-from torchcompress.pruning.layer_globs import exclude_layers, layer_ratios
+from torchcompress.pruning.layer_globs import exclude_layers, globs, layer_ratios
 
 
 def group(*producers: str, frozen: str | None = None) -> Group:
@@ -34,6 +34,12 @@ def test_an_excluded_module_stands_for_all_layers_in_it(pattern: str, names: lis
     found = exclude_layers(GROUPS, [pattern])
     assert [g.name for g in found if g.frozen and "excluded" in g.frozen] == names
     assert found[-1].frozen == "reaches the output"
+
+
+def test_globs_are_read_once_and_are_not_one_string() -> None:
+    assert globs((name for name in ("stem", "head")), "exclude") == ("stem", "head")
+    with pytest.raises(CompressError, match=r"give a list: \['stem'\]"):
+        globs("stem", "exclude")
 
 
 def test_of_ratios_that_match_the_last_one_counts() -> None:

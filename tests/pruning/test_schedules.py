@@ -1,4 +1,7 @@
+from typing import Any
+
 import pytest
+import torch
 
 from torchcompress.errors import CompressError
 from torchcompress.pruning.schedules import Cubic, Iterative, OneShot, check_reaches, fraction_at
@@ -57,6 +60,18 @@ def test_numbers_out_of_range_are_named(make: object, where: str) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_a_schedule_of_one_s_own_gives_fractions(value: float) -> None:
+    with pytest.raises(CompressError, match="at step 3"):
+        fraction_at(lambda step: value, 3)
+
+
+@pytest.mark.parametrize("schedule", ["cubic", None, Cubic])
+def test_what_is_no_schedule_is_refused(schedule: Any) -> None:
+    with pytest.raises(CompressError, match="is not a schedule"):
+        fraction_at(schedule, 0)
+
+
+@pytest.mark.parametrize("value", [None, "half", torch.tensor(0.5)])
+def test_a_fraction_is_a_number(value: Any) -> None:
     with pytest.raises(CompressError, match="at step 3"):
         fraction_at(lambda step: value, 3)
 

@@ -15,7 +15,7 @@ from training_loop import X, net, same_tensors, sgd, train
 
 from torchcompress import Target
 from torchcompress.errors import UnsupportedError
-from torchcompress.pruning import ChannelPruner, Iterative
+from torchcompress.pruning import ChannelPruner, Iterative, OneShot
 
 HALF = Target(macs=0.5)
 
@@ -65,6 +65,18 @@ def test_a_compiled_model_is_compiled_anew_for_its_new_sizes() -> None:
     ChannelPruner(twin, X, HALF, schedule=schedule).attach(optimizers[1])
     train(compiled, optimizers[:1], 5)
     train(twin, optimizers[1:], 5)
+    assert pruner.done
+    assert same_tensors(model, twin)
+
+
+def test_a_data_parallel_model_is_cut_inside() -> None:
+    model, twin = net(), net()
+    optimizers = [sgd(model), sgd(twin)]
+    wrapped = nn.DataParallel(model)
+    pruner = ChannelPruner(wrapped, X, HALF, schedule=OneShot(1)).attach(optimizers[0])
+    ChannelPruner(twin, X, HALF, schedule=OneShot(1)).attach(optimizers[1])
+    train(wrapped, optimizers[:1], 2)
+    train(twin, optimizers[1:], 2)
     assert pruner.done
     assert same_tensors(model, twin)
 

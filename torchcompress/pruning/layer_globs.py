@@ -1,11 +1,24 @@
 """Globs over layers: which groups a user spares, and which have a ratio of their own."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from torchcompress.core.errors import CompressError, did_you_mean
 from torchcompress.graph.groups import Group
+
+
+def globs(patterns: Iterable[str], where: str) -> tuple[str, ...]:
+    """Returns globs that were given in any iterable.
+
+    Raises:
+        CompressError: A single string, whose letters would be taken for globs.
+    """
+    if isinstance(patterns, str):
+        raise CompressError(
+            f"{patterns!r} is one string", where=where, hint=f"give a list: [{patterns!r}]"
+        )
+    return tuple(patterns)
 
 
 def exclude_layers(groups: list[Group], patterns: Sequence[str]) -> list[Group]:

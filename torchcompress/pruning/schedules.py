@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 from torchcompress.core.errors import CompressError
 
@@ -101,16 +102,22 @@ def fraction_at(schedule: Schedule, step: int) -> float:
         step: Optimizer steps taken.
 
     Raises:
-        CompressError: The schedule gives no number from 0 to 1.
+        CompressError: It is no schedule, or gives no number from 0 to 1.
     """
-    fraction = schedule(step)
-    if not (math.isfinite(fraction) and 0 <= fraction <= 1):
+    if isinstance(schedule, type) or not callable(schedule):
+        raise CompressError(
+            f"{schedule!r} is not a schedule",
+            where="schedule",
+            hint="give one such as Cubic(end=1000, every=100), or a function of the step",
+        )
+    fraction: object = schedule(step)
+    if not (isinstance(fraction, Real) and math.isfinite(fraction) and 0 <= fraction <= 1):
         raise CompressError(
             f"gives {fraction} at step {step}",
             where="schedule",
-            hint="return the fraction of the way, from 0 to 1",
+            hint="return the fraction of the way, a number from 0 to 1",
         )
-    return fraction
+    return float(fraction)
 
 
 def check_reaches(schedule: Schedule, steps: int) -> None:

@@ -8,27 +8,27 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from torchcompress.core.errors import UnsupportedError
+from torchcompress.core.modules import unwrapped
 from torchcompress.pruning.plan import PruningPlan
 
 _HINT = "wrap the bare model, and again after each cut: ddp = DistributedDataParallel(model)"
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """Returns the model itself where `torch.compile` has wrapped it.
+    """Returns the model itself where `torch.compile` or `nn.DataParallel` has wrapped it.
 
     Raises:
-        UnsupportedError: The model is wrapped for data-parallel training.
+        CompressError: It is no module.
+        UnsupportedError: The model is wrapped for distributed training, or scripted.
     """
-    inner = getattr(model, "_orig_mod", None)
-    if isinstance(inner, nn.Module):
-        return bare(inner)
-    if isinstance(model, DistributedDataParallel):
+    inner = unwrapped(model)
+    if any(isinstance(module, DistributedDataParallel) for module in model.modules()):
         raise UnsupportedError(
             "DistributedDataParallel keeps the sizes that the parameters had when it was made",
             where="model",
             hint=_HINT,
         )
-    return model
+    return inner
 
 
 class WrapGuard:
