@@ -1,5 +1,6 @@
 import copy
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def test_a_later_plan_can_be_about_the_model_before_the_first() -> None:
     fractions_of_before = plan_channels(first, X, Target(channels=0.5), since=plan)
     assert fractions_of_before.removed == {}
     limit = plan.macs[0] * 0.3
+    with pytest.raises(CompressError, match=r"of another model: 0\.weight is"):
+        plan_channels(nn.Sequential(nn.Conv2d(3, 16, 5)), X, Target(macs=0.3), since=plan)
     again = plan_channels(first, X, Target(macs=0.3), since=plan, round_to=1)
     assert 0.8 * limit < again.macs[1] <= limit
 
@@ -207,14 +210,61 @@ def test_a_resumed_training_equals_one_that_never_stopped(regularizer: Any, stop
 
 def test_a_state_of_another_training_is_refused() -> None:
     states = []
-    for target in (HALF, Target(macs=0.3)):
-        pruner = ChannelPruner(net(), X, target, round_to=1)
+    for importance in ("magnitude", "random"):
+        pruner = ChannelPruner(net(), X, HALF, importance=importance, round_to=1)
         pruner.attach(sgd(pruner.model))
         states.append(pruner.state_dict())
     with pytest.raises(CompressError, match="cut otherwise"):
         pruner.load_state_dict(states[0])
     pruner.load_state_dict(states[1])
     assert len(pruner.plans) == 1
+    with pytest.raises(CompressError, match=r"another target than macs=0\.3"):
+        ChannelPruner(net(), X, Target(macs=0.3)).load_state_dict(states[0])
+
+
+def test_cuts_are_not_loaded_behind_the_back_of_an_optimizer() -> None:
+    cut = net()
+    state = ChannelPruner(cut, X, HALF).attach(sgd(cut)).state_dict()
+    model = net()
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(5)).attach(sgd(model))
+    with pytest.raises(CompressError, match="would not be cut along"):
+        pruner.load_state_dict(state)
+    assert same_tensors(model, net())
+
+
+def test_a_state_goes_through_json() -> None:
+    model = net()
+    optimizer = sgd(model)
+    pruner = ChannelPruner(model, X, HALF, schedule=OneShot(3), regularizer=Growing(delta=0.1))
+    pruner.attach(optimizer)
+    train(model, [optimizer], 1)
+    twin = copy.deepcopy(model)
+    pruner.close()
+    again = ChannelPruner(twin, X, HALF, schedule=OneShot(3), regularizer=Growing(delta=0.1))
+    again.load_state_dict(json.loads(json.dumps(pruner.state_dict())))
+    optimizers = [sgd(model), sgd(twin)]
+    pruner.attach(optimizers[0])
+    again.attach(optimizers[1])
+    train(model, optimizers[:1], 3, first=1)
+    train(twin, optimizers[1:], 3, first=1)
+    assert again.done
+    assert same_tensors(twin, model)
+
+
+def test_excluded_layers_of_a_generator_stay_in_every_cut() -> None:
+    model = net()
+    optimizer = sgd(model)
+    pruner = ChannelPruner(
+        model,
+        X,
+        Target(macs=0.6),
+        schedule=Iterative(cuts=2, every=1),
+        exclude=(name for name in ("0",)),
+    )
+    pruner.attach(optimizer)
+    train(model, [optimizer], 2)
+    assert pruner.done
+    assert len(model.get_parameter("0.weight")) == 16
 
 
 def test_the_result_is_saved_and_loaded(tmp_path: Path) -> None:
@@ -293,6 +343,10 @@ def test_importances_that_run_the_model_keep_its_gradients(importance: str) -> N
         ({"target": Target(latency=0.5)}, "cannot cut towards latency=0.5"),
         ({"regularizer": "bn"}, "no step to act in"),
         ({"schedule": lambda step: 2.0}, "gives 2.0 at step 0"),
+        ({"data": iter([]), "importance": "taylor"}, "only the first plan could read"),
+        ({"exclude": "stem"}, "is one string"),
+        ({"regularizer": 3}, "3 is not a regularizer"),
+        ({"schedule": "cubic"}, "'cubic' is not a schedule"),
         ({"exclude": ["nothing"]}, "'nothing' matches nothing"),
     ],
 )

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -228,3 +228,43 @@ def test_a_closure_would_lose_the_penalty_and_is_refused() -> None:
     pruner.attach(optimizer)
     with pytest.raises(CompressError, match="closure"):
         optimizer.step(lambda: 0.0)
+
+
+def test_a_penalty_that_no_attached_optimizer_could_serve_is_refused() -> None:
+    model = net()
+    pruner = ChannelPruner(model, X, Target(macs=0.5), schedule=OneShot(3), regularizer="bn")
+    with pytest.raises(CompressError, match="no optimizer trains what it penalizes"):
+        pruner.attach(torch.optim.SGD(model.get_submodule("8").parameters(), lr=0.1))
+    pruner.attach(torch.optim.SGD(model.get_submodule("1").parameters(), lr=0.1))
+
+
+def test_the_penalty_is_on_the_part_of_an_attention_that_goes() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    x = torch.randn(2, 5, 16)
+    seen: list[Sequence[Group]] = []
+
+    class Spy:
+        def bind(self, model: nn.Module, groups: Sequence[Group], going: object) -> Penalty:
+            seen.append(groups)
+            return lambda step: []
+
+    for part in ("heads", "head_dims"):
+        ChannelPruner(
+            layer,
+            x,
+            Target(params=0.8),
+            schedule=OneShot(3),
+            regularizer=Spy(),
+            attention=part,
+            exclude=["linear1"],
+            round_to=1,
+        )
+    widths = [{g.name: (g.units, g.units * g.width) for g in groups} for groups in seen]
+    assert widths[0] != widths[1]
+    for part, found in zip(("heads", "head_dims"), widths, strict=True):
+        plan = plan_channels(
+            layer, x, Target(params=0.8), attention=part, exclude=["linear1"], round_to=1
+        )
+        channels = {name: width for name, (_, width) in found.items()}
+        assert channels == {g.name: g.channels for g in plan.groups if not g.frozen}

@@ -29,12 +29,13 @@ from torchcompress.pruning.importance import (
     score_units,
 )
 from torchcompress.pruning.latency import CountedLatency
-from torchcompress.pruning.layer_globs import exclude_layers, layer_ratios
+from torchcompress.pruning.layer_globs import exclude_layers, globs, layer_ratios
 from torchcompress.pruning.meet_time import measure_cut, meet_time
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.planned_latency import PlannedLatency
 from torchcompress.pruning.scope import SCOPES
 from torchcompress.pruning.search import find_cut
+from torchcompress.pruning.surgery import check_since
 from torchcompress.pruning.ties import Tie, couple_ties
 
 M = TypeVar("M", bound=nn.Module)
@@ -51,7 +52,7 @@ class PlanOptions(TypedDict, total=False):
     scope: str | None
     ratios: Mapping[str, float]
     max_removed: float
-    exclude: Sequence[str]
+    exclude: Iterable[str]
     round_to: int
     min_channels: int
     attention: str
@@ -109,7 +110,7 @@ def plan_channels(
     scope: str | None = None,
     ratios: Mapping[str, float] | None = None,
     max_removed: float = 1.0,
-    exclude: Sequence[str] = (),
+    exclude: Iterable[str] = (),
     round_to: int = 8,
     min_channels: int = 1,
     attention: str = "heads",
@@ -172,11 +173,14 @@ def plan_channels(
     before = {group.name: group.channels for group in since.groups} if since else {}
     floors = Floors(round_to, min_channels, max_removed, channels=before)
     _check(target, scope, attention)
+    excluded = globs(exclude, "exclude")
     if since is not None and target.quantity in TIMES:
         raise UnsupportedError("a target in time is about the model itself", where="since")
     model = unwrapped(model)
     ranking = find_importance(importance)
     tensors = named_tensors(model)
+    if since is not None:
+        check_since(model, since.shapes)
     parameters = {name for name, _ in model.named_parameters()}
     table = latency_table if target.quantity in TIMES else None
     if target.quantity in TIMES and table is None:
@@ -189,7 +193,7 @@ def plan_channels(
     def start(part: str, ties: Sequence[Tie] = ()) -> tuple[Draft, Choice]:
         seen = trace(model, x, attention=part)
         couple_ties(seen, ties)
-        groups = exclude_layers(channel_groups(seen), exclude)
+        groups = exclude_layers(channel_groups(seen), excluded)
         choice = Choice(
             model=model,
             groups=groups,

@@ -14,7 +14,14 @@ from torchcompress.pruning.compose import composed_groups, composed_removal, com
 from torchcompress.pruning.explain import Explanation, explain
 from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.planned_latency import PlannedLatency
-from torchcompress.pruning.surgery import Removal, check_fits, check_mends, cut
+from torchcompress.pruning.surgery import (
+    Removal,
+    check_fits,
+    check_mends,
+    cut,
+    removal_from_json,
+    removal_to_json,
+)
 
 
 @dataclass(frozen=True)
@@ -134,10 +141,7 @@ class PruningPlan(Plan):
         return {
             "target": self.target,
             "groups": [group.to_json() for group in self.groups],
-            "removed": {
-                name: {str(dim): indices for dim, indices in dims.items()}
-                for name, dims in self.removed.items()
-            },
+            "removed": removal_to_json(self.removed),
             "mends": self.mends,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "macs": list(self.macs),
@@ -157,10 +161,7 @@ class PruningPlan(Plan):
         return cls(
             target=data["target"],
             groups=tuple(map(GroupCut.from_json, data["groups"])),
-            removed={
-                name: {int(dim): indices for dim, indices in dims.items()}
-                for name, dims in data["removed"].items()
-            },
+            removed=removal_from_json(data["removed"]),
             mends=data["mends"],
             shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
             macs=(data["macs"][0], data["macs"][1]),

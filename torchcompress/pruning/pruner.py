@@ -1,6 +1,7 @@
 """Channel pruning inside a training loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self, Unpack
 
 import torch
@@ -21,16 +22,19 @@ from torchcompress.pruning.averages import (
     cut_averages,
 )
 from torchcompress.pruning.channels import PlanOptions, plan_channels
+from torchcompress.pruning.layer_globs import globs
 from torchcompress.pruning.optimizer_state import check_optimizers, cut_states
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.regularizers import (
     Penalty,
     Regularizer,
     add_gradients,
+    check_served,
     find_regularizer,
+    penalised,
 )
 from torchcompress.pruning.schedules import OneShot, Schedule, check_reaches, fraction_at
-from torchcompress.pruning.surgery import Removal
+from torchcompress.pruning.surgery import Removal, removal_from_json, removal_to_json
 from torchcompress.pruning.wrapped import WrapGuard, bare
 from torchcompress.training.callback import Callback, Run
 from torchcompress.training.ema import EMA
@@ -95,6 +99,14 @@ class ChannelPruner(Callback):
         self.regularizer = find_regularizer(regularizer)
         self.steps = 0
         self._options = options
+        self._options["exclude"] = globs(options.get("exclude", ()), "exclude")
+        if isinstance(options.get("data"), Iterator):
+            raise CompressError(
+                "is an iterator, which only the first plan could read",
+                where="data",
+                hint="give a list of batches or a DataLoader",
+            )
+        begin = fraction_at(schedule, 0)
         self._reached = 0.0
         self._before = len(history(self.model))
         self._handles: list[RemovableHandle] = []
@@ -103,17 +115,20 @@ class ChannelPruner(Callback):
         self._guard = WrapGuard()
         self._penalty: Penalty | None = None
         self._going: Removal | None = None
-        if self.regularizer is not None and fraction_at(schedule, 0) == 1:
+        if self.regularizer is not None and begin == 1:
             raise CompressError(
                 "has no step to act in before the last cut",
                 where="regularizer",
                 hint="let the schedule end later, such as OneShot(1000)",
             )
-        self._first = plan_channels(self.model, x, target, **options)
+        self._first = plan_channels(self.model, x, target, **self._options)
         if not self._first.removed:
             raise CompressError(f"{target} takes nothing away", where="target")
+        self._penalised: set[str] = set()
         if self.regularizer is not None:
-            self.regularizer.bind(self.model, self._free_groups(), lambda: self._first.removed)
+            groups = self._free_groups()
+            penalty = self.regularizer.bind(self.model, groups, lambda: self._first.removed)
+            self._penalised = penalised(self.model, penalty)
 
     @property
     def plans(self) -> tuple[PruningPlan, ...]:
@@ -159,17 +174,32 @@ class ChannelPruner(Callback):
             "steps": self.steps,
             "reached": self._reached,
             "plans": [plan_to_json(plan) for plan in self.plans],
-            "going": self._going,
+            "going": None if self._going is None else removal_to_json(self._going),
+            "target": asdict(self.target),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave, and makes the cuts that the model does not have yet.
 
         Raises:
-            CompressError: The model is another one, or has been cut otherwise.
+            CompressError: The model is another one, or has been cut otherwise; the target is
+                another one; it is attached and there are cuts to make.
         """
+        if state["target"] != asdict(self.target):
+            raise CompressError(
+                f"the training that is resumed has another target than {self.target}",
+                where="target",
+                hint="resume with its target, or go on with a pruner of the cut model",
+            )
+        if self._optimizers and len(state["plans"]) > len(self.plans):
+            raise CompressError(
+                "the state of the optimizers would not be cut along",
+                where="load_state_dict",
+                hint="load before the optimizer's state, then attach",
+            )
         self.rebuild(self.model, state)
-        self.steps, self._reached, self._going = state["steps"], state["reached"], state["going"]
+        self.steps, self._reached, going = state["steps"], state["reached"], state["going"]
+        self._going = None if going is None else removal_from_json(going)
         self._penalty = None
 
     def rebuild(self, model: nn.Module, state: dict[str, Any]) -> None:
@@ -222,6 +252,8 @@ class ChannelPruner(Callback):
             raise CompressError("it is attached already", where="attach", hint="close it first")
         check_optimizers(self.model, optimizers)
         check_averages(self.model, averages)
+        if not self.done:
+            check_served(self.model, self._penalised, optimizers)
         self._optimizers, self._averages = tuple(optimizers), tuple(averages)
         for optimizer in optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_step))
@@ -273,6 +305,7 @@ class ChannelPruner(Callback):
 
     def _cut(self, plan: PruningPlan) -> None:
         """Cuts the model, and all that hangs on its parameters, or nothing."""
+        check_averages(self.model, self._averages)
         states = cut_states(self.model, self._optimizers, plan.removed)
         cut_averages(self.model, self._averages, plan)
         plan.apply(self.model, inplace=True)
@@ -283,7 +316,8 @@ class ChannelPruner(Callback):
     def _free_groups(self) -> list[Group]:
         """Returns the groups of the model as it is that may lose units."""
         frozen = self._first.frozen
-        groups = channel_groups(trace(self.model, self.x))
+        part = self._options.get("attention", "heads")
+        groups = channel_groups(trace(self.model, self.x, attention=part))
         return [g for g in groups if g.frozen is None and g.name not in frozen]
 
     def _planned(self) -> Removal:

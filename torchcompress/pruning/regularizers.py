@@ -180,9 +180,17 @@ def find_regularizer(regularizer: str | Regularizer | None) -> Regularizer | Non
     """Returns a regularizer that was given by name or as it is.
 
     Raises:
-        CompressError: A name that is not known.
+        CompressError: A name that is not known, or what is no regularizer.
     """
+    if regularizer is None:
+        return None
     if not isinstance(regularizer, str):
+        if isinstance(regularizer, type) or not callable(getattr(regularizer, "bind", None)):
+            raise CompressError(
+                f"{regularizer!r} is not a regularizer",
+                where="regularizer",
+                hint=f"give {', '.join(REGULARIZERS)}, or one such as GroupLasso(1e-3)",
+            )
         return regularizer
     if regularizer not in REGULARIZERS:
         raise CompressError(
@@ -191,6 +199,34 @@ def find_regularizer(regularizer: str | Regularizer | None) -> Regularizer | Non
             hint=did_you_mean(regularizer, REGULARIZERS),
         )
     return REGULARIZERS[regularizer]()
+
+
+def penalised(model: nn.Module, penalty: Penalty) -> set[str]:
+    """Returns the names of the parameters that a penalty is about at first."""
+    with torch.no_grad():
+        found = {id(parameter) for parameter, _ in penalty(0)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in found}
+
+
+def check_served(model: nn.Module, names: set[str], optimizers: Iterable[Optimizer]) -> None:
+    """Refuses a penalty that would have no effect.
+
+    Args:
+        model: The model.
+        names: The parameters that are penalised.
+        optimizers: Who trains the model.
+
+    Raises:
+        CompressError: No optimizer has any of the parameters.
+    """
+    trained = {id(parameter) for one in optimizers for parameter in parameters_of(one)}
+    meant = {id(parameter) for name, parameter in model.named_parameters() if name in names}
+    if meant and meant.isdisjoint(trained):
+        raise CompressError(
+            "no optimizer trains what it penalizes",
+            where="regularizer",
+            hint="attach every optimizer of the model, or give another regularizer",
+        )
 
 
 def add_gradients(optimizer: Optimizer, gradients: Iterable[tuple[Tensor, Tensor]]) -> None:

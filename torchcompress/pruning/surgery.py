@@ -15,6 +15,16 @@ Removal = dict[str, dict[int, list[int]]]
 """For each parameter or buffer, by name, the sorted indices that go from each dimension."""
 
 
+def removal_to_json(removal: Removal) -> dict[str, dict[str, list[int]]]:
+    """Returns a removal as JSON values."""
+    return {name: {str(dim): gone for dim, gone in dims.items()} for name, dims in removal.items()}
+
+
+def removal_from_json(data: Mapping[str, Mapping[str, list[int]]]) -> Removal:
+    """Returns the removal that `removal_to_json` described."""
+    return {name: {int(dim): gone for dim, gone in dims.items()} for name, dims in data.items()}
+
+
 def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Checks that a model has the tensors that a plan was made for.
 
@@ -39,6 +49,27 @@ def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 f"the plan was made for the shape {shape}, this model has {found}",
                 where=name,
                 hint="apply the plan to a fresh model of the same architecture, plans in order",
+            )
+
+
+def check_since(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that an earlier plan can be about a model before it was cut.
+
+    Args:
+        model: The model as it is.
+        shapes: Shapes that the plan was made for, by name.
+
+    Raises:
+        CompressError: A tensor is missing or was never as large; the first one is named.
+    """
+    tensors = named_tensors(model)
+    for name, was in shapes.items():
+        now = tuple(tensors[name].shape) if name in tensors else None
+        if now is None or len(was) != len(now) or any(map(int.__gt__, now, was)):
+            raise CompressError(
+                f"the plan in `since` is of another model: {name} is {now} now and was {was}",
+                where="since",
+                hint="give the plan of this model's first cut, such as tc.history(model)[0]",
             )
 
 
