@@ -3,17 +3,31 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import random_architectures
+import zoo
 from peer.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-RESULTS = ROOT / "benchmarks" / "results" / "channels.json"
+
+
+def results(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def printed(part: str) -> str:
+    if part == "zoo":
+        return zoo.table(results("zoo")["models"], zoo.read_peer_shares())
+    if part == "random_architectures":
+        return random_architectures.table(results("random_architectures"))
+    return TABLES[part](results("channels")[part]["rows"])
 
 
 @pytest.mark.parametrize("part", re.findall(r"<!-- table: (\w+) -->", PAGE))
 def test_a_table_is_that_of_the_results(part: str) -> None:
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))[part]["rows"]
     shown = PAGE.partition(f"<!-- table: {part} -->\n")[2].partition("\n<!-- end -->")[0]
-    assert shown == TABLES[part](rows)
+    assert shown == printed(part)
