@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from torchcompress import Target
 from torchcompress.core.plan import plan_from_json, plan_to_json
-from torchcompress.errors import CompressError, TargetUnreachable
+from torchcompress.errors import CompressError, TargetUnreachable, UnsupportedError
 from torchcompress.graph.groups import Group
 from torchcompress.pruning import plan_channels
 from torchcompress.pruning.channels import PlanOptions
-from torchcompress.pruning.importance import IMPORTANCES, Magnitude
+from torchcompress.pruning.importance import IMPORTANCES, Evidence, Magnitude, Scores
 
 
 def chain(*widths: int) -> nn.Sequential:
@@ -60,7 +60,7 @@ def test_a_function_may_say_what_matters() -> None:
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({}, "importance of 0: the function gives no scores"),
+        ({}, "importance of 0: it gives no scores"),
         ({"0": np.ones(3)}, r"shape \(3,\), not \(16,\)"),
         ({"0": np.full(16, np.nan)}, "gives NaN"),
     ],
@@ -68,6 +68,71 @@ def test_a_function_may_say_what_matters() -> None:
 def test_a_function_that_says_too_little_is_refused(scores: Any, message: str) -> None:
     with pytest.raises(CompressError, match=message):
         plan_channels(chain(3, 16), x, Target(channels=0.5), importance=lambda *_: scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [({}, "no scores"), ({"0": np.ones(3)}, "shape"), ({"0": np.full(16, np.nan)}, "NaN")],
+)
+def test_an_importance_that_says_too_little_is_refused(scores: Any, message: str) -> None:
+    class Own(Magnitude):
+        def scores(self, evidence: Evidence) -> Scores:
+            return scores
+
+    with pytest.raises(CompressError, match=message):
+        plan_channels(chain(3, 16), x, Target(channels=0.5), importance=Own())
+
+
+def test_a_loss_without_finite_gradients_is_refused() -> None:
+    with pytest.raises(CompressError, match="NaN"):
+        plan_channels(
+            chain(3, 16), x, Target(channels=0.5), importance="taylor", data=DATA,
+            loss=lambda out, _: (out * 0).abs().sqrt().sum(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("widths", "fraction", "options", "least"),
+    [
+        ((32, 64), 0.5, {"ratios": {"0": 1.0}}, 48),
+        ((20, 40), 0.75, {}, 38),
+        ((4, 27), 0.6, {"round_to": 4}, 15),
+        ((32, 64), 0.32, {"max_removed": 0.71}, 29),
+        ((10, 20), 0.3, {"max_removed": 0.7, "round_to": 1}, 9),
+    ],
+)
+def test_channels_of_each_layer_meet_the_target_from_below(
+    widths: tuple[int, int], fraction: float, options: dict[str, Any], least: int
+) -> None:
+    left = sum(kept(chain(3, *widths), Target(channels=fraction), **options).values())
+    assert least <= left <= fraction * sum(widths)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"min_channels": 32}, "relax min_channels=32"),
+        ({"ratios": {"*": 1.0}}, "relax ratios"),
+        ({"max_removed": 0.7}, "relax max_removed=0.7"),
+    ],
+)
+def test_a_limit_above_the_target_is_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(TargetUnreachable, match=named) as caught:
+        kept(chain(3, 32, 64), Target(channels=0.25), **options)
+    assert "exclude" not in str(caught.value)
+
+
+def test_a_model_without_what_the_target_counts_is_refused() -> None:
+    model = chain(3, 16)
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, weight.detach())
+    with pytest.raises(UnsupportedError, match="the model has 0 params"):
+        plan_channels(model, x, Target(params=0.5))
+    plan = plan_channels(model, x, Target(channels=0.5))
+    assert plan.removed["0.weight"][0]
+    assert plan.params == (0, 0)
 
 
 def test_what_is_no_importance_is_refused() -> None:

@@ -65,7 +65,7 @@ def test_fractions_are_of_the_model_as_it_was() -> None:
         widths.append(
             (model.get_parameter("0.weight").shape[0], model.get_parameter("3.weight").shape[0])
         )
-    assert widths == [(12, 24), (12, 20), (8, 16), (8, 12), (8, 8)]
+    assert widths == [(12, 28), (12, 20), (8, 16), (8, 8), (8, 4)]
 
 
 def test_a_later_plan_can_be_about_the_model_before_the_first() -> None:

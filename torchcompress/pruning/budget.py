@@ -44,12 +44,36 @@ class Budget:
 
     def keep(self, fraction: float) -> np.ndarray:
         """Returns how many units go of each group where each keeps the same fraction."""
-        kept = [self.ratios.get(group.name, fraction) for group in self.groups]
-        wanted = [
-            g.units - _floor(k * self.floors.whole(g))
-            for g, k in zip(self.groups, kept, strict=True)
-        ]
-        return self._rounded(np.array(wanted, np.int64))
+        return self._rounded(self._wanted(fraction))
+
+    def level(self, fraction: float, measure: Measure, limit: float) -> np.ndarray | None:
+        """Returns how many units go of each group where each keeps about the same fraction.
+
+        What rounding takes too much comes back, at most one step a group, the group first that
+        rounding takes the largest share of, so that the cost is below the limit by less than a
+        step.
+
+        Args:
+            fraction: The fraction kept.
+            measure: The cost; it does not grow with what goes.
+            limit: What it must not pass.
+
+        Returns:
+            The counts, or None where they cost more.
+        """
+        wanted, counts = self._wanted(fraction), self.keep(fraction)
+        if measure(counts) > limit:
+            return None
+        sizes = np.array([group.units for group in self.groups])
+        lost = np.maximum(counts - wanted, 0) / sizes
+        for index in np.argsort(-lost, kind="stable").tolist():
+            group = self.groups[index]
+            if lost[index] and group.name not in self.ratios:
+                trial = counts.copy()
+                trial[index] = self.floors.fewer(group, int(counts[index]))
+                if measure(trial) <= limit:
+                    counts = trial
+        return counts
 
     def meet(self, measure: Measure, limit: float) -> np.ndarray | None:
         """Returns how many units go of each group so that a cost is just below a limit.
@@ -148,6 +172,15 @@ class Budget:
             else:
                 open_.remove(index)
         return counts
+
+    def _wanted(self, fraction: float) -> np.ndarray:
+        """Returns how many units would go of each group without rounding and floors."""
+        kept = [self.ratios.get(group.name, fraction) for group in self.groups]
+        wanted = [
+            g.units - _floor(k * self.floors.whole(g))
+            for g, k in zip(self.groups, kept, strict=True)
+        ]
+        return np.array(wanted, np.int64)
 
     def _rounded(self, wanted: np.ndarray) -> np.ndarray:
         own = replace(self.floors, max_removed=1.0)

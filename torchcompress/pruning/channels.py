@@ -142,7 +142,8 @@ def plan_channels(
             group, `isomorphic` the same fraction of each kind of structure; by default `layer` for
             channels, else `global`.
         ratios: The fraction kept of layers that are not to be ranked, by glob over module paths;
-            where several match, the last one counts.
+            where several match, the last one counts. The other layers lose what the target then
+            still needs.
         max_removed: Each other layer loses at most this fraction of its channels.
         exclude: Globs over module paths; these layers keep all channels that they make.
         round_to: The channels that a layer keeps are a multiple of this, rounded down; a layer

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from torchcompress.core.errors import TargetUnreachable
+from torchcompress.core.errors import TargetUnreachable, UnsupportedError
 from torchcompress.core.target import Target
 from torchcompress.graph.groups import Group
 from torchcompress.graph.labels import Vector
@@ -57,6 +57,7 @@ class Choice:
 
         Raises:
             TargetUnreachable: Even the least that must remain costs more.
+            UnsupportedError: The model has nothing of what the target counts.
         """
         budget = Budget(
             free, self.scores, rivals(free, self.scope, self.model), self.floors, self.ratios
@@ -65,12 +66,18 @@ class Choice:
         if isinstance(measure, CountedLatency):
             weighed = scores_by_time(self.scores, free, budget.most(), measure)
             budget = replace(budget, scores=weighed)
-        each = self.target.quantity == "channels" and self.scope == "layer"
-        if each and self.target.value >= 1 - self.floors.max_removed:
-            return budget.removed(budget.keep(self.target.value))
         whole = self._whole(budget, measure)
-        limit = self.aim * self.target.absolute(whole)
-        counts = budget.meet(measure, limit)
+        if not whole:
+            raise UnsupportedError(
+                f"the model has 0 {self.target.quantity}", where=f"target.{self.target.quantity}"
+            )
+        limit, counts = self.aim * self.target.absolute(whole), None
+        if self.target.quantity == "channels":
+            limit = math.floor(limit + 1e-9)
+            if self.scope == "layer":
+                counts = budget.level(self.target.value, measure, limit)
+        if counts is None:
+            counts = budget.meet(measure, limit)
         if counts is None:
             raise self._unreachable(budget, measure(budget.most()), limit, whole)
         return budget.removed(counts)
@@ -117,11 +124,18 @@ class Choice:
         absolute = self.target.quantity == "latency_ms"
         reachable = math.ceil(1000 * least / (1 if absolute else whole)) / 1000
         held = "; ".join(f"{g.name} {g.frozen}" for g in self._holders(budget))
+        limits = [f"min_channels={self.floors.min_channels}"] * (self.floors.min_channels > 1)
+        limits += [f"max_removed={self.floors.max_removed:g}"] * (self.floors.max_removed < 1)
+        limits += ["ratios"] * bool(self.ratios)
+        held = "; ".join(filter(None, [held, ", ".join(limits)]))
+        excluded = any((group.frozen or "").endswith("is excluded") for group in self.groups)
+        ways = [f"ask for {self.target.quantity}={reachable:g} or more"] * (reachable != 1)
+        ways += [f"relax {' or '.join(limits)}"] * bool(limits) + ["exclude less"] * excluded
         return TargetUnreachable(
             f"{self.target} asks for {_number(limit)}, and at least {_number(least)} of "
             f"{_number(whole)} remain" + (f"; most is held by: {held}" if held else ""),
             where=f"target.{self.target.quantity}",
-            hint=f"ask for {self.target.quantity}={reachable:g} or more, or exclude less",
+            hint=", or ".join(ways) or None,
         )
 
     def _holders(self, budget: Budget) -> list[Group]:

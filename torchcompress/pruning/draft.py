@@ -181,7 +181,7 @@ class Draft:
             shapes={name: tuple(self.tensors[name].shape) for name in removal},
             macs=(cost.macs(nothing), cost.macs(gone)),
             params=(whole, cost.params(gone)),
-            frozen_share=cost.params(np.concatenate(every) if every else nothing) / whole,
+            frozen_share=cost.params(np.concatenate(every) if every else nothing) / max(whole, 1),
             inexact={
                 g.name: g.inexact for g in self.groups if g.inexact and g.name in self.removed
             },

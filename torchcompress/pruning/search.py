@@ -49,7 +49,7 @@ def find_cut(
         if not free:
             raise UnsupportedError(
                 "no channel of the model can be pruned: "
-                + "; ".join(sorted({f"{g.name} {g.frozen}" for g in draft.groups})[:5]),
+                + "; ".join(sorted({f"{g.name}: {g.frozen}" for g in draft.groups})[:5]),
                 where=type(draft.model).__name__,
                 hint="a model needs two layers in a row whose channels no output or input fixes",
             )

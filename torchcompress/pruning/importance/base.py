@@ -127,25 +127,26 @@ def score_units(importance: Importance | CustomImportance, evidence: Evidence) -
         evidence: What may be looked at.
 
     Raises:
-        CompressError: A function that leaves a group out, gives it another number of scores, or
-            one that is not finite.
+        CompressError: An importance that leaves a group out, gives it another number of scores,
+            or one that is not finite.
     """
     if isinstance(importance, Importance):
-        return importance.scores(evidence)
-    given = importance(evidence.groups, evidence.tensors)
+        given: Mapping[str, Any] = importance.scores(evidence)
+    else:
+        given = importance(evidence.groups, evidence.tensors)
     return {group.name: _checked(group, given) for group in evidence.groups}
 
 
 def _checked(group: Group, given: Mapping[str, Any]) -> np.ndarray:
     where = f"importance of {group.name}"
     if group.name not in given:
-        raise CompressError("the function gives no scores", where=where)
+        raise CompressError("it gives no scores", where=where)
     value = given[group.name]
     scores = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, np.float64)
     if scores.shape != (group.units,):
         raise CompressError(
-            f"the function gives scores of shape {scores.shape}, not ({group.units},)", where=where
+            f"it gives scores of shape {scores.shape}, not ({group.units},)", where=where
         )
     if not np.isfinite(scores).all():
-        raise CompressError("the function gives NaN or infinity", where=where)
+        raise CompressError("it gives NaN or infinity", where=where)
     return scores
