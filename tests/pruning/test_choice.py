@@ -210,3 +210,8 @@ def test_what_remains_falls_with_the_target_in_every_scope(scope: str, quantity:
         assert all(group.kept >= 1 for group in free)
         left.append(after)
     assert left == sorted(left, reverse=True)
+
+
+def test_a_model_whose_layers_are_all_excluded_is_told_to_exclude_less() -> None:
+    with pytest.raises(UnsupportedError, match="-> exclude less"):
+        plan_channels(chain(3, 16), x, Target(macs=0.5), exclude=["*"])

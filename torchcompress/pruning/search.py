@@ -49,9 +49,11 @@ def find_cut(
         if not free:
             raise UnsupportedError(
                 "no channel of the model can be pruned: "
-                + "; ".join(sorted({f"{g.name}: {g.frozen}" for g in draft.groups})[:5]),
+                + "; ".join(sorted({f"{g.name} {g.frozen}" for g in draft.groups})[:5]),
                 where=type(draft.model).__name__,
-                hint="a model needs two layers in a row whose channels no output or input fixes",
+                hint="exclude less"
+                if any((g.frozen or "").endswith("is excluded") for g in draft.groups)
+                else "a model needs two layers in a row whose channels no output or input fixes",
             )
         draft = replace(draft, removed=choose(free))
         if x is None or proof is None:

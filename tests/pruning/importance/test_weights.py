@@ -60,6 +60,24 @@ def test_a_magnitude_is_the_norm_of_what_goes(importance: Magnitude, expected: n
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("p", [0.1, 1, 2, 10, 100, float("inf")])
+def test_a_magnitude_neither_underflows_nor_overflows(p: float) -> None:
+    weight = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))
+    rows = weight.T.double().numpy()
+    expected = np.array([np.linalg.norm(row, p) for row in rows])
+    for factor in (1e-30, 1e-4, 1.0, 1e30):
+        found = size(
+            group(w_1=[[i] for i in range(7)]), {"w": weight * factor},
+            Magnitude(p=p, normalize="none"),
+        )  # fmt: skip
+        assert found == pytest.approx(expected * factor, rel=1e-5)
+
+
+def test_an_order_too_small_for_the_weight_is_not_blamed_on_the_weight() -> None:
+    with pytest.raises(CompressError, match=r"w: its norms of order 0\.001 are"):
+        size(group(w_0=[[0]]), {"w": torch.ones(1, 99)}, Magnitude(p=0.001))
+
+
 @pytest.mark.parametrize(
     ("reduce", "expected"),
     [("mean", [6, 5.5]), ("sum", [12, 11]), ("max", [9, 6]), ("first", [3, 5])],

@@ -24,7 +24,7 @@ class Magnitude(Importance):
     "DepGraph". Weights of depthwise layers count; biases and norms do not.
 
     Args:
-        p: Order of the norm, above 0.
+        p: Order of the norm, above 0; `math.inf` is the largest weight.
         reduce: As in `Importance`.
         normalize: As in `Importance`.
 
@@ -51,8 +51,7 @@ class Magnitude(Importance):
         for (name, dim), indices in group.members.items():
             weight = tensors[name]
             if weight.dim() > 1 and weight.is_floating_point():
-                powers = _norms(name, weight, dim, self.p) ** self.p
-                parts.append(powers[indices].sum(1) ** (1 / self.p))
+                parts.append(_norm(_norms(name, weight, dim, self.p)[indices], self.p))
         return self.combine(parts) if parts else np.ones(group.units)
 
 
@@ -136,21 +135,29 @@ class Random(Importance):
 
 
 def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
-    """Returns the Lp norm of each index along a dimension, in at least single precision."""
-    dtype, length = torch.promote_types(weight.dtype, torch.float32), weight.shape[dim]
-    if dim == 0:
-        norms = torch.linalg.vector_norm(weight.detach().reshape(length, -1), p, 1, dtype=dtype)
-        values = norms.double().cpu().numpy()
-    else:
-        # Blocks of rows stay in the cache.
-        blocks = weight.detach().reshape(math.prod(weight.shape[:dim]), -1).split(64)
-        powers = sum(block.to(dtype).abs().pow(p).sum(0).double() for block in blocks)
-        values = torch.as_tensor(powers).reshape(length, -1).sum(1).cpu().numpy() ** (1 / p)
+    """Returns the Lp norm of each index along a dimension."""
+    # Blocks of indices stay in the cache.
+    blocks = weight.detach().movedim(dim, 0).flatten(1).split(64)
+    values = np.concatenate([_norm(block.cpu().double().numpy(), p) for block in blocks])
     if not np.isfinite(values).all():
+        finite = bool(weight.isfinite().all())
         raise CompressError(
-            "holds NaN or infinity", where=name, hint="prune a model whose weights are finite"
+            f"its norms of order {p:g} are too large" if finite else "holds NaN or infinity",
+            where=name,
+            hint="give a larger p" if finite else "prune a model whose weights are finite",
         )
     return values
+
+
+def _norm(rows: np.ndarray, p: float) -> np.ndarray:
+    """Returns the Lp norm of each row, whose powers neither underflow nor overflow."""
+    sizes = np.abs(rows)
+    largest = sizes.max(1)
+    if p == math.inf:
+        return largest
+    sizes /= np.where(largest > 0, largest, 1)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return largest * (sizes**p).sum(1) ** (1 / p)
 
 
 def _scales(group: Group, evidence: Evidence) -> list[np.ndarray]:
