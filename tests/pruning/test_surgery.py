@@ -1,6 +1,14 @@
+import copy
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
+from torchcompress import Target
+from torchcompress.core.plan import plan_from_json, plan_to_json
+from torchcompress.errors import CompressError
+from torchcompress.pruning import plan_channels
 from torchcompress.pruning.surgery import cut
 
 
@@ -43,3 +51,26 @@ def test_hooks_on_a_parameter_stay() -> None:
     assert doubled is not None
     torch.testing.assert_close(doubled, 2 * second.weight.detach().sum(0)[:, None].expand(5, 4))
     assert seen == [torch.Size([6, 4]), torch.Size([5, 4])]
+
+
+@pytest.mark.parametrize(
+    "gone", [[-1], [6], [1, 1], [2, 1], [0, 1, 2, 3, 4, 5], [True], [0.0], [None], ["0"]]
+)
+def test_a_plan_with_indices_that_cannot_be_changes_nothing(gone: list[Any]) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+    plan = plan_channels(model, torch.randn(3, 4), Target(channels=0.5), round_to=1)
+    data = plan_to_json(plan)
+    data["removed"] = {**data["removed"], "1.weight": {"1": gone}}
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(CompressError, match="the plan removes what dimension 1 of size 6"):
+        plan_from_json(data).apply(model, inplace=True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_plan_that_removes_of_a_tensor_without_a_shape_changes_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+    data = plan_to_json(plan_channels(model, torch.randn(3, 4), Target(channels=0.5), round_to=1))
+    data["removed"]["2.weight"] = {"0": [1]}
+    with pytest.raises(CompressError, match=r"2\.weight"):
+        plan_from_json(data).apply(model, inplace=True)
+    assert model.get_parameter("0.weight").shape == (6, 4)

@@ -18,6 +18,7 @@ from torchcompress.pruning.surgery import (
     Removal,
     check_fits,
     check_mends,
+    check_removal,
     cut,
     removal_from_json,
     removal_to_json,
@@ -96,6 +97,7 @@ class PruningPlan(Plan):
         """
         inner = unwrapped(model)
         check_fits(inner, self.shapes)
+        check_removal(self.removed, self.shapes)
         check_mends(inner, self.mends)
         if inplace and isinstance(model, DistributedDataParallel):
             raise UnsupportedError(

@@ -52,6 +52,31 @@ def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
+def check_removal(removal: Removal, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that a removal leaves something of each dimension that it names.
+
+    Args:
+        removal: What goes.
+        shapes: Shapes that the plan expects, by name.
+
+    Raises:
+        CompressError: A tensor or dimension that is not there, or indices that are not sorted
+            numbers of it, fewer than it has.
+    """
+    for name, dims in removal.items():
+        shape = shapes.get(name, ())
+        for dim, gone in dims.items():
+            size = shape[dim] if type(dim) is int and 0 <= dim < len(shape) else 0
+            whole = all(type(index) is int for index in gone)
+            rising = whole and all(a < b for a, b in zip([-1, *gone], [*gone, size], strict=True))
+            if not rising or len(gone) >= size:
+                raise CompressError(
+                    f"the plan removes what dimension {dim} of size {size} does not have, or all",
+                    where=name,
+                    hint="apply a plan that plan_channels made, unchanged",
+                )
+
+
 def check_since(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Checks that an earlier plan can be about a model before it was cut.
 

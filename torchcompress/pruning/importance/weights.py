@@ -136,9 +136,7 @@ class Random(Importance):
 
 def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
     """Returns the Lp norm of each index along a dimension."""
-    # Blocks of indices stay in the cache.
-    blocks = weight.detach().movedim(dim, 0).flatten(1).split(64)
-    values = np.concatenate([_norm(block.cpu().double().numpy(), p) for block in blocks])
+    values = _sums(weight.detach(), dim, p) if 0.5 <= p <= 4 else _exact(weight.detach(), dim, p)
     if not np.isfinite(values).all():
         finite = bool(weight.isfinite().all())
         raise CompressError(
@@ -147,6 +145,27 @@ def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
             hint="give a larger p" if finite else "prune a model whose weights are finite",
         )
     return values
+
+
+def _sums(weight: Tensor, dim: int, p: float) -> np.ndarray:
+    """Returns norms of a middling order, in at least single precision over the largest value."""
+    dtype, length = torch.promote_types(weight.dtype, torch.float32), weight.shape[dim]
+    low, high = (float(value) for value in weight.aminmax())
+    largest = max(-low, high) or 1.0
+    if dim == 0:
+        rows = weight.reshape(length, -1).to(dtype) / largest
+        norms = torch.linalg.vector_norm(rows, p, 1)
+        return norms.double().cpu().numpy() * largest
+    # Blocks of rows stay in the cache.
+    blocks = weight.reshape(math.prod(weight.shape[:dim]), -1).split(64)
+    powers = sum((block.to(dtype) / largest).abs().pow(p).sum(0).double() for block in blocks)
+    sums = torch.as_tensor(powers).reshape(length, -1).sum(1).cpu().numpy()
+    return sums ** (1 / p) * largest
+
+
+def _exact(weight: Tensor, dim: int, p: float) -> np.ndarray:
+    blocks = weight.movedim(dim, 0).flatten(1).split(64)
+    return np.concatenate([_norm(block.cpu().double().numpy(), p) for block in blocks])
 
 
 def _norm(rows: np.ndarray, p: float) -> np.ndarray:
