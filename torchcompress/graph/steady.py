@@ -29,7 +29,7 @@ def check_steady(model: nn.Module, x: Inputs, conditions: Conditions, steps: lis
     """
     for seed in range(1, RUNS + 1):
         own = conditions.copy(model)
-        run = _Steps()
+        run = Steps()
         with replace(conditions, seed=seed).hold(own), run:
             run_model(own, x)
         if run.steps != steps:
@@ -40,7 +40,9 @@ def check_steady(model: nn.Module, x: Inputs, conditions: Conditions, steps: lis
             )
 
 
-class _Steps(CountedRun):
+class Steps(CountedRun):
+    """Notes the operations of a run."""
+
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:

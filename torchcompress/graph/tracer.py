@@ -9,6 +9,7 @@ from torchcompress.graph.checks import check_inputs, check_model
 from torchcompress.graph.record import Trace
 from torchcompress.graph.running import Conditions, on_the_way
 from torchcompress.graph.steady import check_steady
+from torchcompress.graph.training_branches import branches_in_training, training_readers
 from torchcompress.graph.watcher import Watcher
 
 
@@ -44,10 +45,16 @@ def _watched(original: nn.Module, x: Inputs, attention: str, *, gradients: bool)
     seen = tracer.watch(model, x, Conditions(gradients=gradients))
     if tracer.drew:
         check_steady(original, x, seen.conditions, tracer.steps)
-    unread, training = tracer.unread(), None
-    if unread:
+    steps, unread, training = tracer.steps, tracer.unread(), None
+    paths = on_the_way(unread, model)
+    readers = training_readers(model)
+    if not set(readers) <= set(paths) and branches_in_training(
+        original, x, Conditions(readers, gradients), steps
+    ):
+        paths = tuple(dict.fromkeys((*paths, *readers)))
+    if paths:
         try:
-            training = tracer.watch(model, x, Conditions(on_the_way(unread, model), gradients))
+            training = tracer.watch(model, x, Conditions(paths, gradients))
         except TraceError:  # Training takes more than the example input, so nothing is known of it.
             training = None
         unread = tracer.unread()
