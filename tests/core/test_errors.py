@@ -14,6 +14,7 @@ def test_a_message_says_where_what_and_what_next() -> None:
     [
         errors.RecipeError,
         errors.TraceError,
+        errors.ExtensionError,
         errors.TargetUnreachable,
         errors.CalibrationError,
         errors.ArtifactError,

@@ -1,15 +1,17 @@
 """What users add: a rule for an operation of their own, a mend for a module of their own."""
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from torchcompress import Target
-from torchcompress.errors import UnsupportedError
+from torchcompress.errors import CompressError, ExtensionError, UnsupportedError
 from torchcompress.graph import Context, Labels, Mask, count_macs, rule, trace
-from torchcompress.pruning import Remaining, mend, plan_channels
+from torchcompress.pruning import Remaining, adapt, mend, plan_channels
 
 x = torch.randn(2, 8)
 
@@ -123,3 +125,69 @@ def test_a_mend_lets_a_module_repeat_its_size() -> None:
     pruned = plan.apply(MendedRows(16))
     assert pruned.width == pruned.get_parameter("last.weight").shape[1] == 8
     assert pruned(x).shape == (2, 3)
+
+
+def _width(remaining: Remaining) -> int:
+    return remaining.shapes["inner.weight"][0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (lambda module, remaining: {"width": 1 // 0}, "raises ZeroDivisionError"),
+        (lambda module, remaining: None, "returns None, not a dict"),
+        (lambda module, remaining: [8], r"returns \[8\], not a dict"),
+        (lambda module, remaining: {"widht": 8}, "sets 'widht', which the module does not have"),
+        (
+            lambda module, remaining: {"width": np.int64(_width(remaining))},
+            "sets width = 16",
+        ),
+        (
+            lambda module, remaining: {"width": torch.tensor(_width(remaining))},
+            "sets width = 16",
+        ),
+        (lambda module, remaining: {"width": True}, "sets width = 16 to True"),
+        (lambda module, remaining: {"width": 99}, "sets width = 16 to 99"),
+    ],
+)
+def test_a_mend_that_is_wrong_freezes_what_it_mends(wrong: Any, why: str) -> None:
+    class Wrong(Rows):
+        pass
+
+    mend(Wrong)(wrong)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8), Wrong(16))
+    plan = plan_channels(model, x, Target(channels=0.75), round_to=1)
+    assert re.search(f"the mend of Wrong {why}", plan.frozen["3.inner"])
+    assert set(plan.removed) == {"0.weight", "0.bias", "2.weight"}
+    assert plan.apply(model)(x).shape == (2, 3)
+    with pytest.raises(ExtensionError, match=f"the mend of Wrong {why}"):
+        plan_channels(model, x, Target(channels=0.75), round_to=1, prove=False)
+
+
+@rule("user_rules.unsound")
+def unsound_rule(ctx: Context, args: Any, kwargs: Any, out: Tensor) -> None:
+    raise ValueError("boo")
+
+
+@torch.library.custom_op("user_rules::unsound", mutates_args=())
+def unsound(x: Tensor) -> Tensor:
+    return x.relu()
+
+
+def test_a_rule_that_raises_is_named() -> None:
+    class Unsound(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return unsound(super().forward(input))
+
+    with pytest.raises(ExtensionError, match=r"rules\.unsound: the rule raises ValueError: boo"):
+        trace(Unsound(8, 3), x)
+
+
+@pytest.mark.parametrize("register", [mend, adapt, rule])
+def test_a_decorator_without_what_it_is_for_is_refused(register: Any) -> None:
+    def function(*_: Any) -> None:
+        raise AssertionError
+
+    for given in ((), (function,), ("relu",), (3,), (nn.Linear(2, 2),)):
+        with pytest.raises(CompressError, match=f"@{register.__name__}: takes"):
+            register(*given)

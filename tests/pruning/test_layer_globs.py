@@ -55,7 +55,7 @@ def test_of_ratios_that_match_the_last_one_counts() -> None:
 @pytest.mark.parametrize(
     ("ratios", "message"),
     [
-        ({"layer9.*": 0.5}, r"ratios: 'layer9\.\*' matches nothing"),
+        ({"layer9.*": 0.5}, r"ratios\['layer9\.\*'\]: .* matches nothing"),
         ({"layer1.0.conv": 0.5}, "did you mean 'layer1.0.conv"),
         ({"head": 0.5}, "the channels of head must stay: reaches the output"),
         ({"stem": 0}, "outside"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from torchcompress import Target, history
 from torchcompress.core.plan import plan_from_json, plan_to_json
-from torchcompress.errors import CompressError
+from torchcompress.errors import ArtifactError, CompressError
 from torchcompress.pruning import PruningPlan, plan_channels
 
 x = torch.randn(2, 3, 8, 8)
@@ -141,3 +141,43 @@ def test_plans_follow_each_other_and_are_remembered_in_order(plan: PruningPlan) 
     assert {n: t.shape for n, t in fresh.state_dict().items()} == {
         n: t.shape for n, t in twice.state_dict().items()
     }
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("macs", [1]), ("groups", "abc"), ("groups", [{}]), ("mends", None), ("params", "ab"),
+     ("params", [1, 2.5]), ("removed", {"0.weight": {"zero": [1]}}), ("frozen_share", "x"),
+     ("shapes", {"0.weight": "ab"}), ("latency", {}), ("parameters", [1])],
+)  # fmt: skip
+def test_a_field_of_another_type_is_named(plan: PruningPlan, field: str, value: Any) -> None:
+    with pytest.raises(ArtifactError, match=rf"plan\.{field}"):
+        plan_from_json({**plan_to_json(plan), field: value})
+
+
+def test_a_field_that_is_missing_is_named(plan: PruningPlan) -> None:
+    data = plan_to_json(plan)
+    for field in ("target", "groups", "removed", "mends", "shapes", "macs", "params"):
+        with pytest.raises(ArtifactError, match=rf"plan\.{field}: Field required"):
+            plan_from_json({name: value for name, value in data.items() if name != field})
+
+
+class Read(nn.Module):
+    """A network, and where asked one more reader of its first layer."""
+
+    def __init__(self, more: bool) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.aux = nn.Linear(16, 3) if more else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stem(x))
+
+
+def test_a_model_with_one_more_reader_is_refused() -> None:
+    plan = plan_channels(Read(False), torch.randn(2, 8), Target(channels=0.5))
+    other = Read(True)
+    with pytest.raises(CompressError, match=r"aux\.weight: .* no such parameter"):
+        plan.apply(other, inplace=True)
+    assert other.stem.weight.shape == (16, 8)
+    for same in (Read(False), torch.compile(Read(False)), torch.fx.symbolic_trace(Read(False))):
+        assert plan.apply(same).get_parameter("stem.weight").shape == (8, 8)  # pyright: ignore

@@ -62,7 +62,7 @@ def test_a_plan_with_indices_that_cannot_be_changes_nothing(gone: list[Any]) -> 
     data = plan_to_json(plan)
     data["removed"] = {**data["removed"], "1.weight": {"1": gone}}
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(CompressError, match="the plan removes what dimension 1 of size 6"):
+    with pytest.raises(CompressError, match=r"of size 6 does not have|removed\.1\.weight\.1"):
         plan_from_json(data).apply(model, inplace=True)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

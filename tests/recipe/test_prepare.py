@@ -22,7 +22,10 @@ def test_a_sound_recipe_gives_network_and_data(tiny_recipe: Path) -> None:
     [
         (["stage.1.exclude=['*.conv9']"], "stage[1].exclude: '*.conv9' matches nothing"),
         (["stage.3.exclude=['conv9']"], "stage[3].exclude: 'conv9' matches nothing"),
-        (["stage.1.ratios={'*.conv9' = 0.5}"], "stage[1].ratios: '*.conv9' matches nothing"),
+        (
+            ["stage.1.ratios={'*.conv9' = 0.5}"],
+            "stage[1].ratios['*.conv9']: '*.conv9' matches nothing",
+        ),
         (["stage.1.importance=lamp", "stage.1.max_removed=0.1"], "stage[1].target.channels"),
         (["stage.1.target={macs = 1e9}"], "stage[1].target.macs: 1,000,000,000 macs are more"),
         (["stage.1.target={macs = 1e-6}"], "stage[1].target.macs"),

@@ -29,6 +29,10 @@ class TraceError(CompressError):
     """A model whose forward pass could not be followed."""
 
 
+class ExtensionError(CompressError):
+    """A function of the user's, such as a rule or a mend, that fails or gives what it must not."""
+
+
 class TargetUnreachable(CompressError):
     """A target that the removable part of a model cannot meet."""
 

@@ -133,7 +133,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def calibration_batches(
-    loader: Iterable[Any], forward: Forward | None = None
+    loader: Iterable[Any], forward: Forward | None = None, where: str = "calibration"
 ) -> Iterator[tuple[int, Any]]:
     """Yields `(index, inputs)` of a calibration loader and refuses unusable data.
 
@@ -142,6 +142,7 @@ def calibration_batches(
     Args:
         loader: Batches; labels are ignored.
         forward: How the model is called on a batch.
+        where: The argument that the loader was given as, for the error.
 
     Raises:
         CalibrationError: No batch, or a batch that holds NaN or infinity (named).
@@ -153,13 +154,13 @@ def calibration_batches(
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise CalibrationError(
                     "the input is not finite (NaN or infinity)",
-                    where=f"calibration batch {index}{' ' + name if name else ''}",
+                    where=f"{where} batch {index}{' ' + name if name else ''}",
                     hint="look at the transform that made it",
                 )
         yield index, inputs
     if index < 0:
         raise CalibrationError(
             "the loader yielded nothing",
-            where="calibration",
-            hint="a few hundred unlabelled samples are enough",
+            where=where,
+            hint="a few hundred samples are enough",
         )

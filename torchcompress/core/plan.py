@@ -1,13 +1,16 @@
 """Plans: plain data that says what a transformation will change."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from pydantic import ValidationError
 from torch import nn
 
 from torchcompress.core.errors import ArtifactError, did_you_mean
 
 _KINDS: dict[str, type["Plan"]] = {}
+_HINT = "give what plan_to_json returned, unchanged"
 
 
 class Plan(ABC):
@@ -51,12 +54,23 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     """Returns the plan that `plan_to_json` described.
 
     Raises:
-        ArtifactError: A kind that this version does not know.
+        ArtifactError: A kind that this version does not know, or fields that are missing or of
+            another type; the first is named.
     """
+    if not isinstance(data, Mapping):
+        raise ArtifactError(f"is a {type(data).__name__}, not a dict", where="plan", hint=_HINT)
     fields = dict(data)
     kind = fields.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ArtifactError(
             f"{kind!r} is not a kind of plan", where="plan", hint=did_you_mean(str(kind), _KINDS)
         )
-    return _KINDS[kind].from_json(fields)
+    try:
+        return _KINDS[kind].from_json(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(("plan", *map(str, first["loc"])))
+        raise ArtifactError(first["msg"], where=where, hint=_HINT) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"is no plan of kind {kind}: {type(error).__name__}: {error}"
+        raise ArtifactError(what, where="plan", hint=_HINT) from error

@@ -150,8 +150,9 @@ def _plans(path: Path, manifest: Manifest) -> list[Plan]:
         raise ArtifactError(f"{min(unknown)!r} is not a kind of plan", where=str(path), hint=hint)
     try:
         return [plan_from_json(dict(plan)) for plan in manifest.plans]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ArtifactError(f"a plan cannot be read: {error!r}", where=str(path)) from error
+    except ArtifactError as error:
+        what = f"a plan cannot be read: {error.where}: {error.what}"
+        raise ArtifactError(what, where=str(path), hint=error.hint) from error
 
 
 def _rebuilt(

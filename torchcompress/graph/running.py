@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.errors import TraceError
+from torchcompress.core.errors import ExtensionError, TraceError
 from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
 from torchcompress.core.modules import copied, shadow, undisturbed
 from torchcompress.graph.checks import mismatch
@@ -96,9 +96,12 @@ def run_model(model: nn.Module, x: Inputs) -> Any:
 
     Raises:
         TraceError: The model fails; the cause is chained.
+        ExtensionError: A rule fails.
     """
     try:
         return call(model, map_tensors(Tensor.clone, x))
+    except ExtensionError:
+        raise
     except Exception as error:  # A forward pass may raise anything.
         shapes = ", ".join(f"{name or 'x'} {tuple(t.shape)}" for name, t in tensors_in(x))
         differs = mismatch(model, x)

@@ -20,7 +20,7 @@ from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Resize, Selection
 from torchcompress.graph.labels import Labels, Vector, varying
 from torchcompress.graph.record import Trace
-from torchcompress.graph.rules import FIXED, find_rule
+from torchcompress.graph.rules import FIXED, apply_rule, find_rule
 from torchcompress.graph.running import Conditions, random_state, run_model
 from torchcompress.graph.store import LabelStore
 from torchcompress.graph.unread import Awaited
@@ -129,7 +129,7 @@ class Watcher(CountedRun):
         out = func(*args, **kwargs)
         rule = find_rule(func)
         if rule is not None:
-            rule(self, args, kwargs, out)
+            apply_rule(rule, self._operation, self, args, kwargs, out)
         else:
             self._stop(args, kwargs)
         if any(event.index == self.index and not event.writes for event in self.selections[-1:]):

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from torchcompress.core.errors import CompressError
+
 Adapt = Callable[[Any], None]
 """Prepares a module for sizes that its own class would derive from others."""
 
@@ -24,7 +26,11 @@ def adapt(*kinds: type[nn.Module]) -> Callable[[Adapt], Adapt]:
 
     Args:
         kinds: Classes of modules; their subclasses are left alone.
+
+    Raises:
+        CompressError: No class is given, or something else.
     """
+    check_kinds("adapt", kinds)
 
     def register(function: Adapt) -> Adapt:
         for kind in kinds:
@@ -32,6 +38,20 @@ def adapt(*kinds: type[nn.Module]) -> Callable[[Adapt], Adapt]:
         return function
 
     return register
+
+
+def check_kinds(decorator: str, kinds: tuple[Any, ...]) -> None:
+    """Checks that a decorator was given classes of modules.
+
+    Raises:
+        CompressError: It was given none, or something else, such as the decorated function.
+    """
+    if not kinds or not all(isinstance(k, type) and issubclass(k, nn.Module) for k in kinds):
+        raise CompressError(
+            f"takes classes of modules, not {', '.join(map(repr, kinds)) or 'nothing'}",
+            where=f"@{decorator}",
+            hint=f"write @{decorator}(MyModule) above the function",
+        )
 
 
 def adapt_modules(model: nn.Module, names: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from torch import nn
 
-from torchcompress.core.errors import CompressError, UnsupportedError, did_you_mean
+from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Forward, Inputs
 from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.core.target import Target
@@ -16,6 +16,7 @@ from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.record import Trace
 from torchcompress.graph.tracer import trace
 from torchcompress.metrics import LatencyTable
+from torchcompress.pruning.arguments import ATTENTION, TIMES, check_options, check_target
 from torchcompress.pruning.choice import Choice
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.fitted import apply_fitted
@@ -33,16 +34,11 @@ from torchcompress.pruning.layer_globs import exclude_layers, globs, layer_ratio
 from torchcompress.pruning.meet_time import measure_cut, meet_time
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.planned_latency import PlannedLatency
-from torchcompress.pruning.scope import SCOPES
 from torchcompress.pruning.search import find_cut
 from torchcompress.pruning.surgery import check_since
 from torchcompress.pruning.ties import Tie, couple_ties
 
 M = TypeVar("M", bound=nn.Module)
-
-ATTENTION = ("heads", "head_dims")
-TIMES = ("latency", "latency_ms")
-QUANTITIES = ("channels", "macs", "params", *TIMES)
 
 
 class PlanOptions(TypedDict, total=False):
@@ -170,10 +166,24 @@ def plan_channels(
         TraceError: The model fails on `x`.
         UnsupportedError: Nothing in the model can be pruned.
     """
-    scope = scope or ("layer" if target.quantity == "channels" else "global")
+    check_target(target)
+    scope = ("layer" if target.quantity == "channels" else "global") if scope is None else scope
+    check_options(
+        {
+            "scope": scope,
+            "attention": attention,
+            "round_to": round_to,
+            "min_channels": min_channels,
+            "max_removed": max_removed,
+            "ratios": ratios,
+            "data": data,
+            "loss": loss,
+            "forward": forward,
+            "since": since,
+        }
+    )
     before = {group.name: group.channels for group in since.groups} if since else {}
     floors = Floors(round_to, min_channels, max_removed, channels=before)
-    _check(target, scope, attention)
     excluded = globs(exclude, "exclude")
     if since is not None and target.quantity in TIMES:
         raise UnsupportedError("a target in time is about the model itself", where="since")
@@ -234,20 +244,3 @@ def plan_channels(
     if table is None or table.precision != "float32":
         return attempt(1.0)
     return meet_time(attempt, partial(measure_cut, model, x=x, table=table), target)
-
-
-def _check(target: Target, scope: str, attention: str) -> None:
-    if target.quantity not in QUANTITIES:
-        raise UnsupportedError(
-            f"channels cannot be pruned to {target}",
-            where="target",
-            hint=f"give {', '.join(QUANTITIES)}",
-        )
-    if scope not in SCOPES:
-        hint = did_you_mean(scope, SCOPES)
-        raise CompressError(f"{scope!r} is not a scope", where="scope", hint=hint)
-    if attention not in ATTENTION:
-        hint = did_you_mean(attention, ATTENTION)
-        raise CompressError(
-            f"{attention!r} is no part of an attention", where="attention", hint=hint
-        )

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor, nn
 
+from torchcompress.core.errors import ExtensionError
 from torchcompress.core.target import Target
 from torchcompress.graph.events import Contraction, Selection
 from torchcompress.graph.groups import Group
@@ -51,11 +52,17 @@ class Draft:
 
     def misfit(self, proof: Proof) -> str | None:
         """Returns how the cut model fails to run or gives outputs of other shapes, or None."""
-        return proof.misfit(self._cut())
+        try:
+            return proof.misfit(self._cut())
+        except ExtensionError as error:
+            return error.what
 
     def trial(self, proof: Proof) -> Trial:
         """Compares the cut model with the original whose channels are zeroed at every consumer."""
-        return proof.trial(set(self.labels().tolist()), self._cut())
+        try:
+            return proof.trial(set(self.labels().tolist()), self._cut())
+        except ExtensionError as error:
+            return Trial(float("nan"), error.what, frozenset())
 
     def _cut(self) -> Cut:
         removal = self.removal()
@@ -187,4 +194,5 @@ class Draft:
             },
             untested=tuple(untested),
             difference=trial.difference if trial else None,
+            parameters=tuple(n for n, _ in self.model.named_parameters(remove_duplicate=False)),
         )

@@ -64,7 +64,9 @@ def explain(name: str, groups: Iterable[GroupCut], inexact: Mapping[str, str]) -
         layers = {layer for group in groups for layer in group.layers}
         known = {group.name for group in groups} | layers | tensors
         raise CompressError(
-            "no channels have this name", where=f"explain({name!r})", hint=did_you_mean(name, known)
+            "no channels have this name",
+            where=f"explain({name!r})",
+            hint=did_you_mean(str(name), known),
         )
     by_name = {group.name: group for group in groups}
     return Explanation(

@@ -63,12 +63,6 @@ class GroupCut:
         coupled = {operation: list(places) for operation, places in self.coupled.items()}
         return {**self.__dict__, "coupled": coupled}
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """Returns the group that `to_json` described."""
-        coupled = {operation: tuple(places) for operation, places in data["coupled"].items()}
-        return cls(**{**data, "coupled": coupled})
-
 
 def _place(member: Member) -> str:
     return f"{member[0]}[{member[1]}]"

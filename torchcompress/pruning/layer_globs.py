@@ -12,13 +12,19 @@ def globs(patterns: Iterable[str], where: str) -> tuple[str, ...]:
     """Returns globs that were given in any iterable.
 
     Raises:
-        CompressError: A single string, whose letters would be taken for globs.
+        CompressError: A single string, whose letters would be taken for globs; anything else that
+            holds no strings.
     """
     if isinstance(patterns, str):
         raise CompressError(
             f"{patterns!r} is one string", where=where, hint=f"give a list: [{patterns!r}]"
         )
-    return tuple(patterns)
+    found = tuple(patterns) if isinstance(patterns, Iterable) else (patterns,)
+    if not all(isinstance(pattern, str) for pattern in found):
+        raise CompressError(
+            f"takes globs, not {patterns!r}", where=where, hint="give a list such as ['head']"
+        )
+    return found
 
 
 def exclude_layers(groups: list[Group], patterns: Sequence[str]) -> list[Group]:
@@ -64,7 +70,7 @@ def layer_ratios(groups: list[Group], ratios: Mapping[str, float]) -> dict[str, 
             raise CompressError(
                 f"{kept:g} is outside (0, 1]", where=where, hint="it is the fraction that remains"
             )
-        hit = _matched(groups, pattern, "ratios")
+        hit = _matched(groups, pattern, where)
         free = [name for name in hit if frozen[name] is None]
         if not free:
             name, layer = next(iter(hit.items()))

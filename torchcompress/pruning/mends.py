@@ -1,11 +1,15 @@
 """Attributes that repeat a size, and what they are after a cut."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+
+from torchcompress.core.errors import ExtensionError
+from torchcompress.pruning.adapters import check_kinds
+from torchcompress.pruning.surgery import no_larger
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ def mend(*kinds: type[nn.Module]) -> Callable[[Mend], Mend]:
 
     Args:
         kinds: Classes of modules.
+
+    Raises:
+        CompressError: No class is given, or something else.
     """
+    check_kinds("mend", kinds)
 
     def register(function: Mend) -> Mend:
         for kind in kinds:
@@ -61,6 +69,10 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     """Returns the attributes of a module that a cut changes, with their new values.
 
     A module whose weight is computed from tensors of other shapes is left alone.
+
+    Raises:
+        ExtensionError: The registered function fails, or returns anything but sizes of the module
+            that do not grow.
     """
     kind = next((kind for kind in type(module).__mro__ if kind in _MENDS), None)
     if kind is None:
@@ -72,8 +84,26 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     computed = is_parametrized(module) or isinstance(getattr(module, "weight", None), Tensor)
     if computed and "weight" not in remaining.shapes:
         return {}
-    new = _MENDS[kind](module, remaining)
+    try:
+        new = _MENDS[kind](module, remaining)
+    except Exception as error:  # A function of the user's may raise anything.
+        raise _faulty(kind, f"raises {type(error).__name__}: {error}") from error
+    if not isinstance(new, Mapping):
+        raise _faulty(kind, f"returns {new!r}, not a dict")
+    for name, value in new.items():
+        if not isinstance(name, str) or not hasattr(module, name):
+            raise _faulty(kind, f"sets {name!r}, which the module does not have")
+        if not no_larger(value, getattr(module, name)):
+            raise _faulty(kind, f"sets {name} = {getattr(module, name)!r} to {value!r}")
     return {name: value for name, value in new.items() if _plain(module, name) != value}
+
+
+def _faulty(kind: type[nn.Module], what: str) -> ExtensionError:
+    return ExtensionError(
+        f"the mend of {kind.__name__} {what}",
+        where="mend",
+        hint="return attributes that the module has, each a smaller int, or a list of such",
+    )
 
 
 def _plain(module: nn.Module, attribute: str) -> Any:

@@ -1,8 +1,10 @@
 """The plan of a channel cut: plain data that can be read, stored and applied."""
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,7 +22,6 @@ from torchcompress.pruning.surgery import (
     check_mends,
     check_removal,
     cut,
-    removal_from_json,
     removal_to_json,
 )
 
@@ -45,6 +46,7 @@ class PruningPlan(Plan):
         untested: Groups whose removed channels were all zero in the trial.
         difference: Largest difference between the pruned model and the original with the removed
             channels zeroed at every consumer, over the largest output; None without a trial.
+        parameters: Names of all parameters of the model that the plan was made for.
     """
 
     kind: ClassVar[str] = "prune.channels"
@@ -62,6 +64,7 @@ class PruningPlan(Plan):
     latency: PlannedLatency | None = None
     untested: tuple[str, ...] = ()
     difference: float | None = None
+    parameters: tuple[str, ...] = ()
 
     @property
     def frozen(self) -> dict[str, str]:
@@ -96,7 +99,7 @@ class PruningPlan(Plan):
             UnsupportedError: `inplace` under distributed data parallel, or a scripted model.
         """
         inner = unwrapped(model)
-        check_fits(inner, self.shapes)
+        check_fits(inner, self.shapes, self.parameters)
         check_removal(self.removed, self.shapes)
         check_mends(inner, self.mends)
         if inplace and isinstance(model, DistributedDataParallel):
@@ -154,27 +157,17 @@ class PruningPlan(Plan):
             "latency": None if self.latency is None else self.latency.to_json(),
             "untested": list(self.untested),
             "difference": self.difference,
+            "parameters": list(self.parameters),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Returns the plan that `to_json` described."""
-        latency = data["latency"]
-        return cls(
-            target=data["target"],
-            groups=tuple(map(GroupCut.from_json, data["groups"])),
-            removed=removal_from_json(data["removed"]),
-            mends=data["mends"],
-            shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
-            macs=(data["macs"][0], data["macs"][1]),
-            params=(data["params"][0], data["params"][1]),
-            frozen_share=float(data["frozen_share"]),
-            notes=dict(data["notes"]),
-            inexact=dict(data["inexact"]),
-            latency=None if latency is None else PlannedLatency.from_json(latency),
-            untested=tuple(data["untested"]),
-            difference=None if data["difference"] is None else float(data["difference"]),
-        )
+        """Returns the plan that `to_json` described.
+
+        Raises:
+            ValidationError: A field that is missing or of another type, as pydantic names it.
+        """
+        return TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
 
     def __str__(self) -> str:
         """Returns the plan as a table."""

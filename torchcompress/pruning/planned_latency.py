@@ -1,7 +1,7 @@
 """The times that a plan was made for."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from torchcompress.metrics import LatencyTable
 
@@ -28,16 +28,6 @@ class PlannedLatency:
             "predicted_ms": self.predicted_ms,
             "measured_ms": None if self.measured_ms is None else list(self.measured_ms),
         }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """Returns the times that `to_json` described."""
-        measured = data["measured_ms"]
-        return cls(
-            table=LatencyTable.from_json(data["table"]),
-            predicted_ms=data["predicted_ms"],
-            measured_ms=None if measured is None else (measured[0], measured[1]),
-        )
 
     def __str__(self) -> str:
         setting = f"{self.table.precision}, threads={self.table.threads}, {self.table.layout}"

@@ -1,6 +1,6 @@
 """Cutting slices out of a model's tensors, in place."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -25,15 +25,21 @@ def removal_from_json(data: Mapping[str, Mapping[str, list[int]]]) -> Removal:
     return {name: {int(dim): gone for dim, gone in dims.items()} for name, dims in data.items()}
 
 
-def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Checks that a model has the tensors that a plan was made for.
+def check_fits(
+    model: nn.Module, shapes: Mapping[str, tuple[int, ...]], parameters: Collection[str]
+) -> None:
+    """Checks that a model has the tensors that a plan cuts, and no parameters that it never saw.
+
+    Another parameter could read channels that go. One that nothing cuts may be missing: a copy by
+    `torch.fx` lacks what does not run.
 
     Args:
         model: The model to cut.
         shapes: Shapes that the plan expects, by name.
+        parameters: Names of all parameters that the plan was made for; empty where unknown.
 
     Raises:
-        CompressError: A tensor is missing or has another shape; the first one is named.
+        CompressError: A tensor is missing, has another shape or is new; the first one is named.
     """
     tensors = named_tensors(model)
     for name, shape in shapes.items():
@@ -50,6 +56,14 @@ def check_fits(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 where=name,
                 hint="apply the plan to a fresh model of the same architecture, plans in order",
             )
+    known = set(parameters)
+    new = [name for name, _ in model.named_parameters() if known and name not in known]
+    if new:
+        raise CompressError(
+            "the model that the plan was made for has no such parameter",
+            where=new[0],
+            hint="make a plan of this model",
+        )
 
 
 def check_removal(removal: Removal, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -112,7 +126,7 @@ def check_mends(model: nn.Module, mends: Mapping[str, Mapping[str, Any]]) -> Non
     for path, attributes in mends.items():
         for attribute, value in attributes.items():
             old = getattr(modules.get(path), attribute, None)
-            if not _no_larger(value, old):
+            if not no_larger(value, old):
                 raise CompressError(
                     f"the plan sets {attribute} to {value!r}, which is no smaller size of it",
                     where=path,
@@ -120,11 +134,11 @@ def check_mends(model: nn.Module, mends: Mapping[str, Mapping[str, Any]]) -> Non
                 )
 
 
-def _no_larger(new: Any, old: Any) -> bool:
+def no_larger(new: Any, old: Any) -> bool:
     """Whether both are sizes, or a list and a tuple of sizes, and none grows."""
     if isinstance(old, tuple):
         fits = isinstance(new, list) and len(new) == len(old)
-        return fits and all(map(_no_larger, new, old))
+        return fits and all(map(no_larger, new, old))
     return type(old) is int and type(new) is int and 1 <= new <= old
 
 

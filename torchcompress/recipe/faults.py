@@ -69,7 +69,7 @@ def as_recipe_error(path: str, keys: Collection[str]) -> Iterator[None]:
         yield
     except CompressError as error:
         place = error.where or ""
-        if place.partition(".")[0] in keys:
+        if re.split(r"[.\[]", place)[0] in keys:
             where = f"{path}.{place}"
         else:
             where = f"{path} ({place})" if place else path

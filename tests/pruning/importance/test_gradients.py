@@ -182,7 +182,7 @@ X = batches(1)[0][0]
     ("data", "loss", "error", "message"),
     [
         (None, None, CompressError, "data: the importance needs batches"),
-        ([], None, CalibrationError, "yielded nothing"),
+        ([], None, CalibrationError, "data: the loader yielded nothing"),
         ([X], None, CompressError, "a batch has no labels"),
         ([(X, [0])], None, CompressError, "pass loss=function"),
         ([(X,)], None, CompressError, "no labels"),
@@ -190,6 +190,7 @@ X = batches(1)[0][0]
         ([X], lambda y, _: y.sum() * torch.nan, CalibrationError, "data batch 0: the loss is not"),
         ([X], lambda y, _: y.detach().sum(), UnsupportedError, "no gradient"),
         ([X], lambda y, _: y, CompressError, "one number"),
+        ([X], lambda y, _: 1.0, CompressError, "loss: gives 1.0, not a tensor of one number"),
     ],
 )
 def test_bad_data_is_refused(

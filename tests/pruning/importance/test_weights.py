@@ -153,6 +153,10 @@ def test_random_scores_depend_on_the_seed_alone(score: Score) -> None:
 def test_options_that_do_not_exist_are_refused() -> None:
     with pytest.raises(CompressError, match="not positive"):
         Magnitude(p=0)
+    with pytest.raises(CompressError, match="p='2' is not positive"):
+        Magnitude(p="2")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(CompressError, match="seed=-1 is no whole number"):
+        Random(seed=-1)
     with pytest.raises(CompressError, match="did you mean 'mean'"):
         Magnitude(reduce="meen")  # pyright: ignore[reportArgumentType]
     with pytest.raises(CompressError, match="not a way to normalize"):

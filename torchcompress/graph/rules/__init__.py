@@ -13,11 +13,12 @@ from torchcompress.graph.rules import (
     spatial,
     whole,
 )
-from torchcompress.graph.rules.registry import FIXED, Context, find_rule, rule
+from torchcompress.graph.rules.registry import FIXED, Context, apply_rule, find_rule, rule
 
 __all__ = [
     "FIXED",
     "Context",
+    "apply_rule",
     "attention",
     "contraction",
     "find_rule",

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from torchcompress.core.errors import CompressError, ExtensionError
 from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.events import Mask, Resize
 from torchcompress.graph.labels import Labels, Vector
@@ -107,7 +108,16 @@ def rule(*operations: str | torch.Tag) -> Callable[[Rule], Rule]:
         *operations: Names such as `aten.relu` or `mylib.scaled_silu`, with their in-place and
             `out=` forms; one overload, such as `aten.max.other`; or a tag of torch's. A custom
             operation tagged `torch.Tag.pointwise` needs no rule.
+
+    Raises:
+        CompressError: No operation is given, or something else.
     """
+    if not operations or not all(map(_names_operation, operations)):
+        raise CompressError(
+            f"takes names of operations, not {', '.join(map(repr, operations)) or 'nothing'}",
+            where="@rule",
+            hint='write @rule("mylib.my_operation") above the function',
+        )
 
     def register(function: Rule) -> Rule:
         for operation in operations:
@@ -115,6 +125,12 @@ def rule(*operations: str | torch.Tag) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def _names_operation(operation: Any) -> bool:
+    if isinstance(operation, str):
+        return all(map(str.isidentifier, operation.split("."))) and "." in operation
+    return isinstance(operation, torch.Tag)
 
 
 def find_rule(operation: torch._ops.OpOverload) -> Rule | None:
@@ -133,6 +149,24 @@ def _tags(packet: torch._ops.OpOverloadPacket) -> frozenset[torch.Tag]:
     """Returns the tags of an operation, which torch leaves out of some overloads."""
     overloads = [getattr(packet, name) for name in packet.overloads()]
     return frozenset(tag for overload in overloads for tag in overload.tags)
+
+
+def apply_rule(
+    rule: Rule, operation: str, ctx: Context, args: Args, kwargs: Kwargs, out: Any
+) -> None:
+    """Lets a rule tell what an operation did to labels.
+
+    Raises:
+        ExtensionError: The rule fails; names the operation.
+    """
+    try:
+        rule(ctx, args, kwargs, out)
+    except Exception as error:  # A function of the user's may raise anything.
+        raise ExtensionError(
+            f"the rule raises {type(error).__name__}: {error}",
+            where=operation,
+            hint="correct the function that @rule registers for it",
+        ) from error
 
 
 def argument(args: Args, kwargs: Kwargs, position: int, name: str, default: Any = None) -> Any:

@@ -83,7 +83,7 @@ def _read_moments(evidence: Evidence) -> list[_Moments]:
     model, device = evidence.model, device_of(evidence.model)
     moments: dict[tuple[int, int | str], _Moments] = {}
     run = evidence.forward or call
-    for index, batch in calibration_batches(evidence.data, evidence.forward):
+    for index, batch in calibration_batches(evidence.data, evidence.forward, "data"):
         watch = _Watch(evidence.seen, moments)
         hook = model.register_forward_pre_hook(watch.begin, prepend=True, with_kwargs=True)
         try:

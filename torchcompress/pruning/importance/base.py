@@ -134,6 +134,12 @@ def score_units(importance: Importance | CustomImportance, evidence: Evidence) -
         given: Mapping[str, Any] = importance.scores(evidence)
     else:
         given = importance(evidence.groups, evidence.tensors)
+        if not isinstance(given, Mapping):
+            raise CompressError(
+                f"the function returns {type(given).__name__}, not a dict",
+                where="importance",
+                hint="return one score a unit for each group, by its name",
+            )
     return {group.name: _checked(group, given) for group in evidence.groups}
 
 

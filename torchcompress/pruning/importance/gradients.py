@@ -124,14 +124,15 @@ def _gradients(evidence: Evidence, names: set[str]) -> Iterator[dict[str, Tensor
     model, device = evidence.model, device_of(evidence.model)
     wanted = {name: t for name, t in evidence.tensors.items() if name in names}
     forward = evidence.forward or (lambda m, batch: call(m, batch_inputs(batch)))
-    batches = calibration_batches(evidence.data, lambda m, batch: batch)
+    batches = calibration_batches(evidence.data, lambda m, batch: batch, "data")
     for index, batch in batches:
         batch = to_device(batch, device)
         with undisturbed(model), torch.enable_grad(), _differentiable(list(wanted.values())):
             loss = _loss(evidence, forward(model, batch), batch)
             where = f"data batch {index}"
-            if loss.numel() != 1:
-                raise CompressError(f"gives {tuple(loss.shape)}, not one number", where="loss")
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                found = tuple(loss.shape) if isinstance(loss, Tensor) else repr(loss)
+                raise CompressError(f"gives {found}, not a tensor of one number", where="loss")
             if not loss.requires_grad:
                 raise UnsupportedError(
                     "the loss has no gradient",

@@ -3,6 +3,7 @@
 import math
 import zlib
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ class Magnitude(Importance):
         normalize: As in `Importance`.
 
     Raises:
-        CompressError: A `p` that is not positive; a weight that is not finite.
+        CompressError: A `p` that is no positive number; a weight that is not finite.
     """
 
     name: ClassVar[str] = "magnitude"
@@ -38,8 +39,8 @@ class Magnitude(Importance):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.p > 0:
-            raise CompressError(f"p={self.p:g} is not positive", where="importance magnitude")
+        if not isinstance(self.p, Real) or not self.p > 0:
+            raise CompressError(f"p={self.p!r} is not positive", where="importance magnitude")
 
     def scores(self, evidence: Evidence) -> Scores:
         """Returns the score of every unit of every group."""
@@ -118,11 +119,21 @@ class Random(Importance):
         seed: Where they come from; with the name of a group it fixes the group's scores.
         reduce: Without effect.
         normalize: Without effect.
+
+    Raises:
+        CompressError: A seed that is no whole number from 0 on.
     """
 
     name: ClassVar[str] = "random"
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise CompressError(
+                f"seed={self.seed!r} is no whole number from 0 on", where="importance random"
+            )
 
     def scores(self, evidence: Evidence) -> Scores:
         """Returns the score of every unit of every group."""
