@@ -289,3 +289,27 @@ def test_trials_leave_every_tensor_of_the_model_as_it_was() -> None:
     plan_channels(model, x, Target(channels=0.5))
     assert {name: p.data_ptr() for name, p in model.named_parameters()} == places
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class Shuffles(nn.Module):
+    """Shuffles whose groups the code counts, so that no channel of theirs can go."""
+
+    def __init__(self, *groups: int) -> None:
+        super().__init__()
+        self.first, self.last, self.groups = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for groups in self.groups:
+            batch, channels, *sizes = x.shape
+            x = x.view(batch, groups, channels // groups, *sizes)
+            x = x.transpose(1, 2).reshape(batch, channels, *sizes)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("groups", [(8,), (4, 2)])
+def test_groups_that_the_code_counts_stay(groups: tuple[int, ...]) -> None:
+    with pytest.raises(UnsupportedError, match="first fails its trial"):
+        plan_channels(Shuffles(*groups), x, Target(channels=0.5), round_to=1)
+    plan = plan_channels(Shuffles(4), x, Target(channels=0.5), round_to=1)
+    assert plan.removed["first.weight"][0] in ([0, 2, 4, 6], [1, 3, 5, 7])

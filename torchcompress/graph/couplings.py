@@ -10,7 +10,7 @@ from torchcompress.graph.labels import Vector, varying
 from torchcompress.graph.unions import Unions
 
 
-@dataclass(frozen=True)
+@dataclass
 class Grid:
     """A dimension whose indices are the cells of a grid, because a reshape splits or joins it.
 
@@ -181,7 +181,8 @@ class Couplings:
         key = (cells.shape, cells.tobytes())
         if key not in self._known:
             axes = tuple(self.new(size) for size in cells.shape)
-            self._remember(Grid(cells, axes, counted), key)
+            self._remember(Grid(cells, axes), key)
+        self._known[key].counted |= counted
         return self._known[key]
 
     def _joined(self, axes: Sequence[Vector]) -> Grid:
@@ -232,21 +233,22 @@ class Couplings:
     def _resolve_grids(self) -> None:
         """Decides for every grid along which axis slices are removed.
 
-        A preferred axis comes first, then one that an earlier grid has chosen, then the last one
-        where the code counts the others, then the one with most removable slices, so that a
-        grouped convolution loses whole groups or the same offsets of each.
+        A preferred axis comes first, then the last one where the code counts the others, then one
+        that an earlier grid has chosen, then the one with most removable slices, so that a grouped
+        convolution loses whole groups or the same offsets of each. Where the code counts, there is
+        least to choose, so those grids come first.
         """
         chosen = np.zeros(0, np.int64)
         preferred = np.concatenate([np.zeros(0, np.int64), *self._preferred])
         preferred = preferred[preferred > 0]
-        for grid in self._grids:
+        for grid in sorted(self._grids, key=lambda grid: not grid.counted):
             alive = [self._alive(grid, axis) for axis in range(grid.cells.ndim)]
             last = grid.cells.ndim - 1
             ranks = [
                 (
                     labels.size > 1 and self._meet(labels, preferred),
-                    self._meet(labels, chosen),
                     grid.counted and axis == last and labels.size > 1,
+                    self._meet(labels, chosen),
                     labels.size,
                 )
                 for axis, labels in enumerate(alive)

@@ -9,13 +9,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchcompress.graph.rules import find_rule
 
+_LAYOUT = {
+    "aten._to_copy", "aten.clone", "aten.contiguous", "aten.view", "aten._unsafe_view",
+    "aten.reshape", "aten._reshape_alias", "aten.alias",
+}  # fmt: skip
+"""What a run does only for the sake of a type or of how a tensor lies in memory."""
+
 
 class CountedRun(TorchDispatchMode):
     """Sees each ATen operation with its position in the run.
 
     An operation without a rule is decomposed where it can be, so that two runs over the same path
-    give the same operations the same positions, in another dtype too: casts are not counted. Nor is
-    what runs on meta tensors, such as a model that works out shapes in its first call.
+    give the same operations the same positions, in another dtype or memory layout too: casts,
+    copies and views are not counted. Nor is what runs on meta tensors, such as a model that works
+    out shapes in its first call.
 
     Attributes:
         index: Position of the operation that runs.
@@ -43,9 +50,11 @@ class CountedRun(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        if func is not torch.ops.aten._to_copy.default:
+        name = str(func.overloadpacket)
+        if name not in _LAYOUT:
             self.index += 1
-            self.steps.append(str(func.overloadpacket))
+        if name != "aten._to_copy":
+            self.steps.append(name)
         return self.run(func, args, kwargs)
 
     def restart(self) -> None:

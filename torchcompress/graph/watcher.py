@@ -127,12 +127,12 @@ class Watcher(CountedRun):
                 self._before.setdefault(name, self._held[name].detach().clone())
         self._awaited.meet(func, (args, kwargs))
         out = func(*args, **kwargs)
-        rule = find_rule(func)
+        rule, before = find_rule(func), len(self.selections)
         if rule is not None:
             apply_rule(rule, self._operation, self, args, kwargs, out)
         else:
             self._stop(args, kwargs)
-        if any(event.index == self.index and not event.writes for event in self.selections[-1:]):
+        if len(self.selections) > before and not self.selections[-1].writes:
             self._awaited.add(self.index, out)
         if decides(func, args, out):
             self._decide(args, out)
