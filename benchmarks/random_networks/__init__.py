@@ -1,6 +1,6 @@
 """Random networks as plain data, and what a pruning plan must hold for each of them."""
 
-from random_networks import image_steps, joint_steps, token_steps
+from random_networks import image_layers, image_moves, joint_steps, token_steps
 from random_networks.drawing import draw_case
 from random_networks.network import Description, Node, RandomNetwork
 from random_networks.shrink import shrunk
@@ -11,7 +11,8 @@ __all__ = [
     "Node",
     "RandomNetwork",
     "draw_case",
-    "image_steps",
+    "image_layers",
+    "image_moves",
     "joint_steps",
     "judge",
     "shrunk",

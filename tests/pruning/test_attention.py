@@ -168,6 +168,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+SMALL_NETWORKS = {"swin_3d": 0.11, "mvit": 0.11}
+"""Where tables of positions, whose rows stay, are a tenth of so small a network."""
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_adapted_networks_compute_what_they_did(name: str) -> None:
     torch.manual_seed(0)
@@ -188,7 +192,7 @@ def test_nearly_everything_in_a_transformer_can_go(name: str, part: str, tmp_pat
     build, shape = NETWORKS[name]
     model, x = build().eval(), torch.randn(shape)
     plan = plan_channels(model, x, tc.Target(channels=0.5), round_to=1, attention=part)
-    assert plan.frozen_share < 0.11
+    assert plan.frozen_share < SMALL_NETWORKS.get(name, 0.05)
     assert not any("trial" in reason for reason in plan.frozen.values())
     assert plan.difference is not None
     assert plan.difference < 1e-5
