@@ -21,6 +21,7 @@ class Shuffle(Step):
     def __init__(self, shapes: Sequence[Shape], groups: int) -> None:
         super().__init__()
         self.groups = groups
+        self.fixed = groups == shapes[0][0]  # The code counts every single channel.
 
     @staticmethod
     def draw(rng: random.Random, shapes: Sequence[Shape]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Step(nn.Module):
     reads: ClassVar[tuple[str, ...]]
     results: ClassVar[int] = 1
     weight: ClassVar[int] = 2
-    fixed: ClassVar[bool] = False
+    fixed: bool = False
     statistic: ClassVar[bool] = False
 
     @staticmethod
