@@ -64,7 +64,8 @@ def _settle_norms(model: nn.Module, run: Callable[[nn.Module], object]) -> None:
         mean, spread = x.mean(others), x.var(others, correction=0)
         if not (mean.isfinite().all() and spread.isfinite().all()):
             return
-        spread = spread.clamp_min(1e-6).maximum(0.01 * mean.square())
+        # A channel of one value has no spread; near none, each norm would blow rounding up.
+        spread = spread.clamp_min(1e-6).maximum(mean.square())
         found[norm] = mean + shift * spread.sqrt(), spread * stretch
         norm.running_mean, norm.running_var = found[norm]
 
