@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from torchcompress.core.modules import named_tensors
 from torchcompress.graph.course import Course
 from torchcompress.graph.record import Trace
 from torchcompress.graph.replay import run_on_course, run_with_channels_zeroed
-from torchcompress.pruning.wake import awakened
+from torchcompress.pruning.wake import awakened, settled, settled_on_cut
 
 TOLERANCE = 1e-4
 """Largest difference allowed, as a fraction of the largest output, in float32."""
@@ -74,11 +74,13 @@ class Proof:
 
     def __init__(self, model: nn.Module, x: Inputs, trace: Trace) -> None:
         original, inputs = _precise(model, x, trace)
-        noise = _noise(inputs)
-        awake = awakened(original, partial(_tried, x=noise, trace=trace))
+        awake = awakened(original)
         self._example = _Setting(original, inputs, trace)
         self._training = trace.training and _Setting(awake, inputs, trace.training)
-        settings = (_Setting(awake, noise, trace), _Setting(awake, inputs, trace))
+        settings = (
+            _Setting(settled(awake, partial(_tried, x=x, trace=trace)), x, trace)
+            for x in (_noise(inputs), inputs)
+        )
         self._awake = [setting for setting in settings if _follows(setting)]
 
     def misfit(self, apply: Cut) -> str | None:
@@ -139,7 +141,8 @@ def _outcome(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
     """Returns the outcome of one comparison, or None where the original gives no numbers.
 
     A deep model with random weights may blow rounding up to any size. Numbers that differ are
-    therefore compared again in float64, where what a wrong cut does stays as large as it is.
+    therefore compared again in float64, where what a wrong cut does stays as large as it is, and
+    then with batch norms that are settled on what the cut leaves.
     """
     trial = _compare(setting, removed, apply, TOLERANCE)
     if trial is None or trial.failure is None or math.isnan(trial.difference):
@@ -149,6 +152,10 @@ def _outcome(setting: _Setting, removed: set[int], apply: Cut) -> Trial | None:
     double = _Setting(model, inputs, setting.trace)
     try:
         again = _compare(double, removed, apply, DOUBLE_TOLERANCE)
+        if again is not None and again.failure is not None:
+            run = partial(_tried, x=inputs, trace=setting.trace)
+            double = replace(double, model=settled_on_cut(model, apply, run))
+            again = _compare(double, removed, apply, DOUBLE_TOLERANCE)
     except TraceError:  # The code names a type.
         return trial
     return trial if again is None or again.failure is not None else again

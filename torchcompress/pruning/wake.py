@@ -12,7 +12,7 @@ TINY = 1e-3
 """A tensor whose largest value is below this hides what it multiplies."""
 
 
-def awakened(model: nn.Module, run: Callable[[nn.Module], object] | None = None) -> nn.Module:
+def awakened(model: nn.Module) -> nn.Module:
     """Returns a copy whose weights are large, and whose norms and constant tensors are random.
 
     A residual branch whose last norm or scale starts at zero hides every fault in it; a bias or a
@@ -21,8 +21,6 @@ def awakened(model: nn.Module, run: Callable[[nn.Module], object] | None = None)
 
     Args:
         model: A model; its own tensors are left alone.
-        run: Runs the copy, so that its batch norms can be given statistics near those of what they
-            meet; a deep model with any others blows up whatever it computes.
     """
     awake = shadow(model)
     generator = torch.Generator().manual_seed(1)
@@ -47,29 +45,35 @@ def awakened(model: nn.Module, run: Callable[[nn.Module], object] | None = None)
             if tensor.dim() > 1:
                 gain = float(tensor.detach().square().mean().sqrt()) * tensor[0].numel() ** 0.5
                 tensor.data = tensor.data / min(gain, 1.0)
-    if run is not None:
-        _settle_norms(awake, run)
     return awake
 
 
-def _settle_norms(model: nn.Module, run: Callable[[nn.Module], object]) -> None:
-    """Sets the running statistics of batch norms near those of one run, off by random amounts."""
-    norms: list[Any] = [module for module in model.modules() if _keeps_statistics(module)]
-    before = {norm: (norm.running_mean, norm.running_var) for norm in norms}
+def settled(model: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module:
+    """Returns a copy whose batch norms have statistics near those of one run.
+
+    A deep model with any others blows up whatever it computes.
+
+    Args:
+        model: A model, as `awakened` gives it; its own tensors are left alone.
+        run: Runs the copy.
+    """
+    model = shadow(model)
     found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    generator = torch.Generator().manual_seed(2)
 
     def measure(norm: Any, inputs: tuple[Tensor, ...]) -> None:
-        x, (shift, stretch) = inputs[0].detach(), before[norm]
+        x = inputs[0].detach()
         others = [dim for dim in range(x.dim()) if dim != 1]
         mean, spread = x.mean(others), x.var(others, correction=0)
         if not (mean.isfinite().all() and spread.isfinite().all()):
             return
         # A channel of one value has no spread; near none, each norm would blow rounding up.
         spread = spread.clamp_min(1e-6).maximum(mean.square())
+        shift, stretch = (_uniform(mean, generator, low) for low in (-0.5, 0.5))
         found[norm] = mean + shift * spread.sqrt(), spread * stretch
         norm.running_mean, norm.running_var = found[norm]
 
-    handles = [norm.register_forward_pre_hook(measure) for norm in norms]
+    handles = [norm.register_forward_pre_hook(measure) for norm in _norms(model).values()]
     try:
         run(model)
     finally:
@@ -77,6 +81,35 @@ def _settle_norms(model: nn.Module, run: Callable[[nn.Module], object]) -> None:
             handle.remove()
     for norm, (mean, spread) in found.items():
         norm.running_mean, norm.running_var = mean, spread
+    return model
+
+
+def settled_on_cut(
+    model: nn.Module, cut: Callable[[nn.Module], object], run: Callable[[nn.Module], object]
+) -> nn.Module:
+    """Returns a copy whose batch norms have statistics near those of one run of its cut form.
+
+    Args:
+        model: A model; its own tensors are left alone.
+        cut: Cuts a copy in place.
+        run: Runs the cut copy.
+    """
+    model, numbered = shadow(model), shadow(model)
+    for norm in _norms(numbered).values():
+        norm.running_mean = torch.arange(len(norm.running_mean)).to(norm.running_mean)
+    cut(numbered)
+    norms = _norms(model)
+    kept = {path: norm.running_mean.long() for path, norm in _norms(numbered).items()}
+    for path, norm in _norms(numbered).items():
+        norm.running_mean = norms[path].running_mean[kept[path]]
+    for path, norm in _norms(settled(numbered, run)).items():
+        norms[path].running_mean[kept[path]] = norm.running_mean
+        norms[path].running_var[kept[path]] = norm.running_var
+    return model
+
+
+def _norms(model: nn.Module) -> dict[str, Any]:
+    return {path: norm for path, norm in model.named_modules() if _keeps_statistics(norm)}
 
 
 def _keeps_statistics(module: Any) -> bool:
