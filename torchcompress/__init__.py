@@ -14,6 +14,7 @@ from torchcompress.pruning import (
     Iterative,
     OneShot,
     PruningPlan,
+    SparsityPlan,
     plan_channels,
     prune_channels,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "QuantizationPlan",
     "Recipe",
     "RunResult",
+    "SparsityPlan",
     "Target",
     "Trainer",
     "TrainerConfig",

@@ -24,10 +24,10 @@ from torchcompress.deploy.container import (
     read_container,
     write_container,
 )
-from torchcompress.pruning import PruningPlan
+from torchcompress.pruning import PruningPlan, SparsityPlan
 from torchcompress.quantization import Int8Model, QuantizationPlan
 
-PLANS = (PruningPlan, QuantizationPlan)
+PLANS = (PruningPlan, SparsityPlan, QuantizationPlan)
 """The kinds of plan that an artifact may hold."""
 
 

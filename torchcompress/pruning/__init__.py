@@ -1,4 +1,4 @@
-"""Pruning: channels that go, as a plan that is proved before it is applied."""
+"""Pruning: channels and weights that go, as plans."""
 
 from torchcompress.pruning import attention as attention
 from torchcompress.pruning import heads as heads
@@ -10,6 +10,7 @@ from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.pruner import ChannelPruner
 from torchcompress.pruning.regularizers import BNSparsity, GroupLasso, Growing
 from torchcompress.pruning.schedules import Cubic, Iterative, OneShot
+from torchcompress.pruning.weights import SparsityPlan
 
 __all__ = [
     "BNSparsity",
@@ -21,6 +22,7 @@ __all__ = [
     "OneShot",
     "PruningPlan",
     "Remaining",
+    "SparsityPlan",
     "adapt",
     "mend",
     "plan_channels",

@@ -27,6 +27,13 @@ def globs(patterns: Iterable[str], where: str) -> tuple[str, ...]:
     return found
 
 
+def covers(pattern: str, name: str) -> bool:
+    """Whether a glob matches a dotted name, or a module that holds what has the name."""
+    parts = name.split(".")
+    paths = (".".join(parts[: i + 1]) for i in range(len(parts)))
+    return any(fnmatch.fnmatchcase(path, pattern) for path in paths)
+
+
 def exclude_layers(groups: list[Group], patterns: Sequence[str]) -> list[Group]:
     """Returns the groups, those frozen that a matched layer makes channels of.
 
@@ -84,9 +91,7 @@ def _matched(groups: list[Group], pattern: str, where: str) -> dict[str, str]:
     hit: dict[str, str] = {}
     for group in groups:
         for layer in group.producers:
-            parts = layer.split(".")
-            paths = [".".join(parts[: i + 1]) for i in range(len(parts))]
-            if any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            if covers(pattern, layer):
                 hit.setdefault(group.name, layer)
     if not hit:
         raise CompressError(
