@@ -260,6 +260,12 @@ def test_no_proof_is_said() -> None:
     assert "trial: not run" in str(plan)
 
 
+def test_a_plan_that_takes_nothing_says_so() -> None:
+    plan = plan_channels(chain(3, 16), x, Target(macs=1.0))
+    assert not plan.removed
+    assert "nothing goes: the model meets macs=1 as it is" in str(plan)
+
+
 def test_inputs_may_be_a_tuple_or_a_dict() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

@@ -164,3 +164,25 @@ def calibration_batches(
             where=where,
             hint="a few hundred samples are enough",
         )
+
+
+def run_batch(run: Forward, model: nn.Module, batch: Any, where: str) -> Any:
+    """Returns what a model gives on a batch.
+
+    Args:
+        run: How the model is called.
+        model: The model.
+        batch: What it is called on.
+        where: The batch's name, such as `calibration batch 0`.
+
+    Raises:
+        CalibrationError: The model fails on it.
+    """
+    try:
+        return run(model, batch)
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        raise CalibrationError(
+            f"the model fails on it: {error}",
+            where=where,
+            hint="let the loader yield what the model is called with, or pass forward=",
+        ) from error

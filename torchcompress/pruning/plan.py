@@ -188,6 +188,8 @@ class PruningPlan(Plan):
         for name, (before, after) in {"MACs": self.macs, "parameters": self.params}.items():
             left = f"{100 * after / before:.1f} %" if before else "none"
             lines.append(f"{name}: {before:,} -> {after:,} ({left})")
+        if not self.removed:
+            lines.append(f"nothing goes: the model meets {self.target} as it is")
         if self.latency is not None:
             lines.append(str(self.latency))
         lines.append(f"frozen share of the parameters: {100 * self.frozen_share:.1f} %")

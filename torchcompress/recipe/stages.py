@@ -157,7 +157,8 @@ def _groups_table(plan: PruningPlan) -> Table:
 
 def _note(plan: PruningPlan, group: GroupCut) -> str | None:
     frozen = f"frozen: {group.frozen}" if group.frozen else None
-    parts = (frozen, plan.inexact.get(group.name), plan.notes.get(group.name))
+    untested = "not tested" if group.name in plan.untested else None
+    parts = (frozen, plan.inexact.get(group.name), plan.notes.get(group.name), untested)
     return "; ".join(part for part in parts if part) or None
 
 

@@ -9,8 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchcompress.core.errors import CalibrationError
-from torchcompress.core.inputs import Forward, calibration_batches, call, tensors_in, to_device
+from torchcompress.core.inputs import (
+    Forward,
+    calibration_batches,
+    call,
+    run_batch,
+    tensors_in,
+    to_device,
+)
 from torchcompress.core.modules import device_of, undisturbed
 from torchcompress.core.progress import progress
 from torchcompress.reconstruction.least_squares import LeastSquares
@@ -105,14 +111,7 @@ def _outputs(model: nn.Module, batches: list[Any], run: Forward) -> list[Any]:
     outputs = []
     with undisturbed(model):
         for index, batch in enumerate(batches):
-            try:
-                outputs.append(run(model, batch))
-            except (RuntimeError, TypeError, ValueError, LookupError) as error:
-                raise CalibrationError(
-                    f"the model fails on it: {error}",
-                    where=f"calibration batch {index}",
-                    hint="let the loader yield what the model is called with, or pass forward=",
-                ) from error
+            outputs.append(run_batch(run, model, batch, f"calibration batch {index}"))
     return outputs
 
 

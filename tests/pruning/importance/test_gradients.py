@@ -191,6 +191,14 @@ X = batches(1)[0][0]
         ([X], lambda y, _: y.detach().sum(), UnsupportedError, "no gradient"),
         ([X], lambda y, _: y, CompressError, "one number"),
         ([X], lambda y, _: 1.0, CompressError, "loss: gives 1.0, not a tensor of one number"),
+        (
+            [(X, torch.full((6,), 99))],
+            None,
+            CalibrationError,
+            "data batch 0: its labels do not fit",
+        ),
+        ([(X, torch.zeros(5))], None, CalibrationError, "batch 0: its labels do not fit an output"),
+        ([(X[:, :1], torch.zeros(6))], None, CalibrationError, "batch 0: the model fails on it"),
     ],
 )
 def test_bad_data_is_refused(

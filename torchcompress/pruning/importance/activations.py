@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError, TraceError
-from torchcompress.core.inputs import calibration_batches, call, map_tensors, to_device
+from torchcompress.core.inputs import calibration_batches, call, map_tensors, run_batch, to_device
 from torchcompress.core.modules import device_of
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.record import Trace
@@ -88,7 +88,7 @@ def _read_moments(evidence: Evidence) -> list[_Moments]:
         hook = model.register_forward_pre_hook(watch.begin, prepend=True, with_kwargs=True)
         try:
             with evidence.seen.conditions.hold(model), watch:
-                run(model, to_device(batch, device))
+                run_batch(run, model, to_device(batch, device), f"data batch {index}")
         finally:
             hook.remove()
         if watch.strays():

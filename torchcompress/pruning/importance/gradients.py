@@ -16,6 +16,7 @@ from torchcompress.core.inputs import (
     batch_labels,
     calibration_batches,
     call,
+    run_batch,
     to_device,
 )
 from torchcompress.core.modules import device_of, undisturbed
@@ -128,8 +129,8 @@ def _gradients(evidence: Evidence, names: set[str]) -> Iterator[dict[str, Tensor
     for index, batch in batches:
         batch = to_device(batch, device)
         with undisturbed(model), torch.enable_grad(), _differentiable(list(wanted.values())):
-            loss = _loss(evidence, forward(model, batch), batch)
             where = f"data batch {index}"
+            loss = _loss(evidence, run_batch(forward, model, batch, where), batch, where)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 found = tuple(loss.shape) if isinstance(loss, Tensor) else repr(loss)
                 raise CompressError(f"gives {found}, not a tensor of one number", where="loss")
@@ -145,7 +146,7 @@ def _gradients(evidence: Evidence, names: set[str]) -> Iterator[dict[str, Tensor
         yield {name: g for name, g in zip(wanted, found, strict=True) if g is not None}
 
 
-def _loss(evidence: Evidence, output: Any, batch: Any) -> Tensor:
+def _loss(evidence: Evidence, output: Any, batch: Any, where: str) -> Tensor:
     if evidence.loss is not None:
         has_labels = isinstance(batch, list | tuple)
         return evidence.loss(output, batch_labels(batch) if has_labels else batch)
@@ -156,7 +157,14 @@ def _loss(evidence: Evidence, output: Any, batch: Any) -> Tensor:
             where="loss",
             hint="pass loss=function, called with the output and the labels of a batch",
         )
-    return F.cross_entropy(output, labels)
+    try:
+        return F.cross_entropy(output, labels)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise CalibrationError(
+            f"its labels do not fit an output of shape {tuple(output.shape)}: {error}",
+            where=where,
+            hint="give class numbers or probabilities of the model's classes, or pass loss=",
+        ) from error
 
 
 @contextmanager
