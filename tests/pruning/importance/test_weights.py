@@ -28,7 +28,7 @@ def group(**members: list[list[int]]) -> Group:
 
 
 def size(one: Group, tensors: dict[str, Tensor], importance: Magnitude) -> np.ndarray:
-    return importance.of(one, tensors)
+    return importance.of([one], tensors)["g"]
 
 
 def depthwise() -> nn.Sequential:

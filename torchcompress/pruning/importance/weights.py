@@ -1,7 +1,7 @@
 """Importances that look at the weights alone."""
 
-import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchcompress.core.errors import CompressError, UnsupportedError
 from torchcompress.graph.groups import Group
 from torchcompress.pruning.importance.base import Evidence, Importance, Scores
+from torchcompress.pruning.importance.norms import Norms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +45,20 @@ class Magnitude(Importance):
 
     def scores(self, evidence: Evidence) -> Scores:
         """Returns the score of every unit of every group."""
-        return {group.name: self.of(group, evidence.tensors) for group in evidence.groups}
+        return self.of(evidence.groups, evidence.tensors)
 
-    def of(self, group: Group, tensors: dict[str, Tensor]) -> np.ndarray:
-        """Returns the scores of one group; all alike where no weight of it has two dimensions."""
-        parts = []
-        for (name, dim), indices in group.members.items():
-            weight = tensors[name]
-            if weight.dim() > 1 and weight.is_floating_point():
-                parts.append(_norm(_norms(name, weight, dim, self.p)[indices], self.p))
-        return self.combine(parts) if parts else np.ones(group.units)
+    def of(self, groups: Iterable[Group], tensors: dict[str, Tensor]) -> Scores:
+        """Returns the scores of groups; all alike where no weight of one has two dimensions."""
+        matrices = {n for n, t in tensors.items() if t.dim() > 1 and t.is_floating_point()}
+        norms, found = Norms(tensors, self.p), {}
+        for group in groups:
+            parts = [
+                norms.of_units(name, dim, indices)
+                for (name, dim), indices in group.members.items()
+                if name in matrices
+            ]
+            found[group.name] = self.combine(parts) if parts else np.ones(group.units)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +86,10 @@ class BatchNormScale(Importance):
                 hint="use importance='magnitude', or exclude the layer",
             )
         magnitude = Magnitude(reduce=self.reduce, normalize=self.normalize)
+        others = [group for group in evidence.groups if group.name in without]
         return {
-            group.name: self.combine(scales[group.name])
-            if scales[group.name]
-            else magnitude.of(group, evidence.tensors)
-            for group in evidence.groups
+            **{name: self.combine(parts) for name, parts in scales.items() if parts},
+            **magnitude.of(others, evidence.tensors),
         }
 
     def notes(self, evidence: Evidence) -> dict[str, str]:
@@ -143,51 +147,6 @@ class Random(Importance):
             )
             for group in evidence.groups
         }
-
-
-def _norms(name: str, weight: Tensor, dim: int, p: float) -> np.ndarray:
-    """Returns the Lp norm of each index along a dimension."""
-    values = _sums(weight.detach(), dim, p) if 0.5 <= p <= 4 else _exact(weight.detach(), dim, p)
-    if not np.isfinite(values).all():
-        finite = bool(weight.isfinite().all())
-        raise CompressError(
-            f"its norms of order {p:g} are too large" if finite else "holds NaN or infinity",
-            where=name,
-            hint="give a larger p" if finite else "prune a model whose weights are finite",
-        )
-    return values
-
-
-def _sums(weight: Tensor, dim: int, p: float) -> np.ndarray:
-    """Returns norms of a middling order, in at least single precision over the largest value."""
-    dtype, length = torch.promote_types(weight.dtype, torch.float32), weight.shape[dim]
-    low, high = (float(value) for value in weight.aminmax())
-    largest = max(-low, high) or 1.0
-    if dim == 0:
-        rows = weight.reshape(length, -1).to(dtype) / largest
-        norms = torch.linalg.vector_norm(rows, p, 1)
-        return norms.double().cpu().numpy() * largest
-    # Blocks of rows stay in the cache.
-    blocks = weight.reshape(math.prod(weight.shape[:dim]), -1).split(64)
-    powers = sum((block.to(dtype) / largest).abs().pow(p).sum(0).double() for block in blocks)
-    sums = torch.as_tensor(powers).reshape(length, -1).sum(1).cpu().numpy()
-    return sums ** (1 / p) * largest
-
-
-def _exact(weight: Tensor, dim: int, p: float) -> np.ndarray:
-    blocks = weight.movedim(dim, 0).flatten(1).split(64)
-    return np.concatenate([_norm(block.cpu().double().numpy(), p) for block in blocks])
-
-
-def _norm(rows: np.ndarray, p: float) -> np.ndarray:
-    """Returns the Lp norm of each row, whose powers neither underflow nor overflow."""
-    sizes = np.abs(rows)
-    largest = sizes.max(1)
-    if p == math.inf:
-        return largest
-    sizes /= np.where(largest > 0, largest, 1)[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return largest * (sizes**p).sum(1) ** (1 / p)
 
 
 def _scales(group: Group, evidence: Evidence) -> list[np.ndarray]:
