@@ -1,8 +1,12 @@
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from torchcompress.core.modules import (
+    copied,
     eval_mode,
     match_names,
     named_tensors,
@@ -77,3 +81,52 @@ def test_wrappers_are_seen_through() -> None:
 def test_what_cannot_be_looked_into_is_refused() -> None:
     with pytest.raises(CompressError, match=r"torch\.nn\.Module, not function"):
         unwrapped(lambda x: x)  # pyright: ignore[reportArgumentType]
+
+
+class Packed(nn.Linear):
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "note": "packed"}
+
+
+class Alone(nn.Linear):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Alone":
+        return self
+
+
+class Linked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.tied, self.norm = nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2)
+        self.inner = nn.ModuleList([Packed(2, 2), Alone(2, 2)])
+        self.tied.weight = self.first.weight
+        self.hidden = [self.first, nn.Linear(1, 1)]
+        self.shape, self.sizes = (2, (3, [4])), {"a": [5]}
+        self.norm.register_forward_hook(self.note)
+        self.register_buffer("doubled", torch.ones(2, requires_grad=True) * 2, persistent=False)
+
+    def note(self, *_: object) -> None:
+        self.sizes["a"].append(6)
+
+
+def test_a_copy_is_what_deepcopy_gives() -> None:
+    model = Linked()
+    plain = Linked()
+    plain.doubled = torch.full((2,), 2.0)
+    plain.load_state_dict(model.state_dict())
+    for found, original in ((copied(model), model), (copy.deepcopy(plain), plain)):
+        assert found.tied.weight is found.first.weight
+        assert found.first.weight is not original.first.weight
+        assert torch.equal(found.first.weight, model.first.weight)
+        assert found.hidden[0] is found.first
+        assert found.hidden[1] is not original.hidden[1]
+        assert found.inner[0].note == "packed"
+        assert found.inner[1] is original.inner[1]
+        assert found.shape == original.shape
+        assert found.shape[1][1] is not original.shape[1][1]
+        assert "doubled" not in found.state_dict()
+        assert not found.doubled.requires_grad
+        found.norm(torch.zeros(2, 2))
+        assert found.sizes == {"a": [5, 6]}
+        assert original.sizes == {"a": [5]}
+        found.first.register_forward_hook(found.note)
+        assert not original.first._forward_hooks
