@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from torchcompress.graph.couplings import Couplings
 
@@ -25,6 +26,12 @@ def test_a_label_that_meets_none_is_frozen() -> None:
     couplings.couple(b, np.array([0, int(b[1])]), "meets padding")
     assert [couplings.reason(int(label)) for label in a] == ["meets nothing"] * 3
     assert [couplings.reason(int(label)) for label in b] == ["meets padding", None]
+
+
+def test_dimensions_of_other_lengths_do_not_meet() -> None:
+    couplings = Couplings()
+    with pytest.raises(ValueError, match="3 indices meet 1"):
+        couplings.couple(couplings.new(3), couplings.new(1), "fixed")
 
 
 def test_what_is_inexact_is_carried_along_with_its_first_reason() -> None:

@@ -1,7 +1,7 @@
 """Which labels stand or fall together, and which must stay."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +52,10 @@ class Couplings:
         """Returns fresh labels."""
         return self._unions.new(count)
 
-    def among(self, representatives: Iterable[int]) -> Callable[[Vector], np.ndarray]:
+    def among(self, representatives: Vector) -> Callable[[Vector], np.ndarray]:
         """Returns a function that says of each label whether one of these stands for it."""
         hit = np.zeros(self._unions.size, bool)
-        hit[list(representatives)] = True
+        hit[representatives] = True
         return lambda vector: hit[self.roots(vector)]
 
     def find(self, label: int) -> int:
@@ -72,11 +72,15 @@ class Couplings:
 
     def reasons(self, vector: Vector) -> list[str | None]:
         """Returns for each label why it is frozen, or None where it may be removed."""
-        return [self._unions.text(c) for c in self._unions.codes("frozen", vector).tolist()]
+        return [self._unions.text(code) for code in self.reason_codes(vector).tolist()]
+
+    def reason_codes(self, vector: Vector) -> np.ndarray:
+        """Returns for each label a number for the reason why it is frozen, 0 where it is not."""
+        return self._unions.codes("frozen", vector)
 
     def frozen(self, vector: Vector) -> np.ndarray:
         """Returns for each label whether it is frozen."""
-        return self._unions.codes("frozen", vector) != 0
+        return self.reason_codes(vector) != 0
 
     def inexact(self, label: int) -> str | None:
         """Returns why removing a label differs from zeroing it, or None where it does not."""
@@ -116,15 +120,20 @@ class Couplings:
             a: Labels of one dimension.
             b: Labels of the other, of the same length.
             reason: Why a label that meets no other one is frozen.
+
+        Raises:
+            ValueError: The lengths differ.
         """
         if a is b:
             return
         if a is None or b is None:
             self.freeze(a if b is None else b, reason)
             return
+        if a.size != b.size:
+            raise ValueError(f"{a.size} indices meet {b.size}")
         self.coupled[self.operation] += (a, b)
-        both = (a != 0) & (b != 0)
-        if not both.all():
+        if np.count_nonzero(a) < a.size or np.count_nonzero(b) < b.size:
+            both = (a != 0) & (b != 0)
             self.freeze((a + b)[~both], reason)
             a, b = a[both], b[both]
         self._unions.unite(a, b)
@@ -266,9 +275,7 @@ class Couplings:
 
     def _meet(self, a: Vector, b: Vector) -> bool:
         """Whether a label of the one is coupled to a label of the other."""
-        hit = np.zeros(self._unions.size, bool)
-        hit[self.roots(a)] = True
-        return bool(hit[self.roots(b)].any())
+        return bool(self.among(self.roots(a))(b).any())
 
     def _alive(self, grid: Grid, axis: int) -> Vector:
         """Returns the representatives of the slices of an axis that could go."""

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from torchcompress.graph.calls import Running
 from torchcompress.graph.labels import Vector
+from torchcompress.graph.operands import tensors_among
 
 Key = tuple[str, str, int]
 """Path of a module, name of an operation, and how many like it had decided something there."""
@@ -44,8 +45,10 @@ def decides(func: torch._ops.OpOverload, args: Any, out: Any) -> bool:
     """
     if _continuous(out):  # As nearly every result is.
         return False
-    made = [value for value in tree_leaves(out) if value is not None and not _continuous(value)]
-    return bool(made) and not func._schema.is_mutable and bool(floating(args))
+    made = out if isinstance(out, tuple | list) else (out,)
+    if all(value is None or _continuous(value) for value in made):
+        return False
+    return not func._schema.is_mutable and bool(floating(args))
 
 
 def _continuous(value: Any) -> bool:
@@ -54,8 +57,7 @@ def _continuous(value: Any) -> bool:
 
 def floating(args: Any) -> list[Tensor]:
     """Returns the floating-point tensors among an operation's arguments."""
-    tensors = (value for value in tree_leaves(args) if isinstance(value, Tensor))
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
+    return [tensor for tensor in tensors_among(args) if tensor.is_floating_point()]
 
 
 class Course:

@@ -1,6 +1,5 @@
 """Coupled groups: the channels of a trace, gathered by the tensors that they live in."""
 
-import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -56,14 +55,12 @@ def channel_groups(trace: Trace) -> list[Group]:
         trace: What one run has shown.
     """
     places = _Places(trace)
-    gathered: dict[tuple[bytes, str | None], list[int]] = defaultdict(list)
-    for unit, key in enumerate(zip(places.signatures, places.reasons, strict=True)):
-        gathered[key].append(unit)
-    alike = [np.array(units) for units in gathered.values()]
-    producers = _producers(trace, places.labels[[units[0] for units in alike]])
+    alike = places.alike()
+    first_labels = places.labels[[units[0] for units in alike]]
+    producers, reasons = _producers(trace, first_labels), trace.couplings.reasons(first_labels)
     taken: dict[str, int] = defaultdict(int)
     groups = []
-    for units, (_, frozen), made in zip(alike, gathered, producers, strict=True):
+    for units, frozen, made in zip(alike, reasons, producers, strict=True):
         members = places.members(units)
         first = next(iter(members))
         name = next(iter(made), f"{first[0]}[{first[1]}]")
@@ -89,8 +86,6 @@ class _Places:
 
     Attributes:
         labels: The representative label of each unit, in the order of their first places.
-        signatures: Equal for units that live in the same dimensions with as many indices.
-        reasons: Why each unit is frozen, or None.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -108,10 +103,11 @@ class _Places:
         first[every[::-1]] = np.arange(every.size)[::-1]  # Of equal ones the last write counts.
         is_first = first[every] == np.arange(every.size)
         self.labels: Vector = every[is_first]
-        self.reasons = couplings.reasons(self.labels)
+        self._reason = couplings.reason_codes(self.labels)
         # One row for each index of each member, sorted by unit, member and index.
         units = (np.cumsum(is_first) - 1)[first[every]]
-        rows = np.argsort(units, kind="stable")
+        narrow = units.astype(np.min_scalar_type(units.max(initial=0)))  # Sorted by radix.
+        rows = np.argsort(narrow, kind="stable")
         units, members = units[rows], np.repeat(np.arange(len(sizes)), sizes)[rows]
         self._index = np.concatenate([np.arange(n) for n in sizes] or [every])[rows]
         # One pair for each member of each unit, with where its rows start.
@@ -120,9 +116,29 @@ class _Places:
         self._member = members[self._start]
         self._count = np.diff(self._start, append=every.size)
         self._pair = np.searchsorted(units[self._start], np.arange(self.labels.size + 1))
-        described = np.stack([self._member, self._count], 1).astype(np.int64).tobytes()
-        bounds = (16 * self._pair).tolist()
-        self.signatures = [described[a:b] for a, b in itertools.pairwise(bounds)]
+
+    def alike(self) -> list[Vector]:
+        """Returns the units that are frozen alike and live alike: in as many indices of the same.
+
+        Each of these lists is in the order of the units, and they are in that of their first ones.
+        """
+        sizes = np.diff(self._pair)
+        if not sizes.size:
+            return []
+        # Neighbors are alike where each pair of the one equals that of the other.
+        other = np.minimum(
+            np.arange(self._start.size) + np.repeat(sizes, sizes), self._start.size - 1
+        )
+        equal = (self._member == self._member[other]) & (self._count == self._count[other])
+        goes_on = np.logical_and.reduceat(equal, self._pair[:-1])[:-1]
+        goes_on &= (np.diff(sizes) == 0) & (np.diff(self._reason) == 0)
+        runs = np.split(np.arange(sizes.size), np.flatnonzero(~goes_on) + 1)
+        gathered: dict[tuple[int, bytes, bytes], list[Vector]] = defaultdict(list)
+        for run in runs:
+            pairs = slice(self._pair[run[0]], self._pair[run[0] + 1])
+            members, counts = self._member[pairs].tobytes(), self._count[pairs].tobytes()
+            gathered[int(self._reason[run[0]]), members, counts].append(run)
+        return [np.concatenate(runs) for runs in gathered.values()]
 
     def members(self, units: Vector) -> dict[Member, Vector]:
         """Returns the members of units with one signature, each with the indices of every unit."""
@@ -138,18 +154,16 @@ class _Places:
 
 def _producers(trace: Trace, labels: Vector) -> list[dict[str, int]]:
     """Returns for each label the layers that make it, with how many of their channels it is."""
-    order = np.argsort(labels)
+    position = np.full(1 + int(labels.max(initial=0)), labels.size)
+    position[labels] = np.arange(labels.size)
     produced: list[dict[str, int]] = [{} for _ in labels]
-    if not produced:
-        return produced
     once = {event.weight: event for event in reversed(trace.contractions)}
     for event in reversed(once.values()):
         if event.weight is not None and event.produced is not None:
             layer = event.layer or event.weight
             roots = trace.couplings.roots(event.produced)
-            at = np.minimum(np.searchsorted(labels[order], roots), labels.size - 1)
-            hit = order[at][labels[order][at] == roots]
-            for position, count in enumerate(np.bincount(hit).tolist()):
-                if count:
-                    produced[position][layer] = produced[position].get(layer, 0) + count
+            counts = np.bincount(position[roots[roots < position.size]], minlength=labels.size)
+            for unit in np.flatnonzero(counts[: labels.size]).tolist():
+                made = produced[unit]
+                made[layer] = made.get(layer, 0) + int(counts[unit])
     return produced

@@ -30,10 +30,10 @@ def coupling_operations(trace: Trace, groups: list[Group]) -> list[dict[str, lis
                 owners.append((number, (name, dim)))
     found: list[dict[str, list[Member]]] = [defaultdict(list) for _ in groups]
     for operation, coupled in trace.couplings.coupled.items():
-        tied = np.zeros(size, bool)
         every = np.concatenate(list({id(vector): vector for vector in coupled}.values()))
-        tied[every[every < size]] = True
-        for index in np.unique(owner[tied & (owner >= 0)]).tolist():
+        tied = np.zeros(len(owners) + 1, bool)
+        tied[owner[every[every < size]]] = True
+        for index in np.flatnonzero(tied[:-1]).tolist():
             number, member = owners[index]
             found[number][operation].append(member)
     return found

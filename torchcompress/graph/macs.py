@@ -1,6 +1,6 @@
 """Multiply-accumulates and parameters, of a model and of each layer."""
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,12 +110,6 @@ class RemainingCost:
         gone = np.zeros(self._size, bool)
         gone[removed[removed < self._size]] = True  # A buffer's own labels are in no term.
         return sum(
-            factor * _product(int((~gone[axis]).sum()) for axis in axes) for factor, axes in terms
+            factor * math.prod(axis.size - int(np.count_nonzero(gone[axis])) for axis in axes)
+            for factor, axes in terms
         )
-
-
-def _product(sizes: Iterable[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product

@@ -49,7 +49,7 @@ class _Replay(CountedRun):
         super().__init__()
         self._course = course
         self.alive: set[int] = set()
-        self._gone = trace.couplings.among(removed)
+        self._gone = trace.couplings.among(np.fromiter(removed, np.int64))
         self._roots = trace.couplings.roots
         self._at: dict[int, Contraction | Selection] = {
             event.index: event for event in trace.events

@@ -38,10 +38,12 @@ class LabelStore:
         if stored is None:
             return Labels.none(tensor.dim())
         view = _view(tensor)
-        if view not in stored.views:
+        labels = stored.views.get(view)
+        if labels is None:
             others = list(stored.views.items())
-            stored.views[view] = self._reread(stored, view, Labels.none(tensor.dim()), others)
-        return stored.views[view]
+            labels = self._reread(stored, view, Labels.none(tensor.dim()), others)
+            stored.views[view] = labels
+        return labels
 
     def set(self, tensor: Tensor, labels: Labels) -> None:
         """Labels a tensor that an operation made or returned as a view."""
@@ -110,7 +112,7 @@ def _address(tensor: Tensor) -> int:
 
 
 def _view(tensor: Tensor) -> View:
-    return tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())
+    return tensor.shape, tensor.stride(), int(tensor.storage_offset())
 
 
 def _end(view: View) -> int:

@@ -57,7 +57,7 @@ class Unions:
     def roots(self, vector: Vector) -> Vector:
         """Returns the label that stands for each label."""
         self._settle()
-        return self._parent[vector] if self._flat else self._find(vector)
+        return self._find(vector)
 
     def flatten(self) -> None:
         """Makes questions quick until more is united."""
@@ -79,7 +79,6 @@ class Unions:
             a, b = (np.concatenate(side) for side in zip(*self._pairs, strict=True))
             self._pairs.clear()
             self._unite(a, b)
-            self._flat = False
         for kind, marked in self._marked.items():
             if marked:
                 labels = np.concatenate([vector for vector, _ in marked])
@@ -90,23 +89,26 @@ class Unions:
     def _find(self, vector: Vector) -> Vector:
         parent = self._parent
         above = parent[vector]
-        while True:
+        while not self._flat:
             top = parent[above]
             if (top == above).all():
                 return above
             parent[vector] = above = top
+        return above
 
     def _unite(self, a: Vector, b: Vector) -> None:
-        while True:
+        while a.size:
             left, right = self._find(a), self._find(b)
             differ = left != right
-            if not differ.any():
-                return
             left, right = left[differ], right[differ]
             root, child = np.minimum(left, right), np.maximum(left, right)
             self._parent[child] = root
+            self._flat = False
             for codes in self._marks.values():
                 self._write(codes, root, codes[child])
+            # A child of several pairs has the root of the last one; the others still wait.
+            waits = self._parent[child] != root
+            a, b = root[waits], child[waits]
 
     def _write(self, codes: np.ndarray, labels: Vector, values: np.ndarray) -> None:
         if not values.any():

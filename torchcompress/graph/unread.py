@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
+
+from torchcompress.graph.operands import tensors_among
 
 
 class Awaited:
@@ -20,7 +20,7 @@ class Awaited:
 
     def add(self, index: int, out: Any) -> None:
         """Awaits a reading of the results of operation number `index`."""
-        for tensor in tree_leaves(out):
+        for tensor in tensors_among(out):
             storage = tensor.untyped_storage()
             # The reference keeps the address from another storage.
             self._results[storage._cdata] = StorageWeakRef(storage), index
@@ -28,9 +28,9 @@ class Awaited:
     def meet(self, func: torch._ops.OpOverload, operands: Any) -> None:
         """Notes what an operation reads."""
         if self._results and not func.is_view:
-            for value in tree_leaves(operands):
-                if isinstance(value, Tensor) and value.layout == torch.strided:
-                    _, index = self._results.get(value.untyped_storage()._cdata, (None, -1))
+            for tensor in tensors_among(operands):
+                if tensor.layout == torch.strided:
+                    _, index = self._results.get(tensor.untyped_storage()._cdata, (None, -1))
                     self._read.add(index)
 
     def unread(self) -> set[int]:

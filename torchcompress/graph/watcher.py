@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.inputs import Inputs, tensors_in
@@ -18,7 +19,8 @@ from torchcompress.graph.couplings import Couplings
 from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Resize, Selection
-from torchcompress.graph.labels import Labels, Vector, varying
+from torchcompress.graph.labels import Labels, Vector
+from torchcompress.graph.operands import tensors_among
 from torchcompress.graph.record import Trace
 from torchcompress.graph.rules import FIXED, apply_rule, find_rule
 from torchcompress.graph.running import Conditions, random_state, run_model
@@ -60,8 +62,11 @@ class Watcher(CountedRun):
         self._derived: list[Tensor] = []
         self._held = named_tensors(model)
         self._before: dict[str, Tensor] = {}
+        sizes = [size for tensor in self._held.values() for size in tensor.shape if size > 1]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        vectors = iter(np.split(self.couplings.new(sum(sizes)), ends[:-1]))
         for name, tensor in self._held.items():
-            dims = tuple(varying(self.couplings.new(size)) for size in tensor.shape)
+            dims = tuple(next(vectors) if size > 1 else None for size in tensor.shape)
             self.tensors[name] = Labels(dims)
             self._store.set(tensor, self.tensors[name])
             self._names[tensor.untyped_storage()._cdata] = name
@@ -119,10 +124,10 @@ class Watcher(CountedRun):
         """Runs one operation and applies its rule."""
         self._operation = str(func.overloadpacket)
         self.couplings.operation = self._operation.removeprefix("aten.").removesuffix("_")
-        written = _written(func, args, kwargs) if func._schema.is_mutable else []
+        written = _written(func, args, kwargs)
         self._written = {id(value) for value in written}
         for value in written:
-            name = self.name(value) if isinstance(value, Tensor) else None
+            name = self.name(value)
             if name is not None:
                 self._before.setdefault(name, self._held[name].detach().clone())
         self._awaited.meet(func, (args, kwargs))
@@ -143,22 +148,20 @@ class Watcher(CountedRun):
         place = self._calls.running, self._operation
         key = *place, self._counts[place]
         self._counts[place] += 1
-        made = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
         self._decisions[key] = Decision(
             tuple(tuple(tensor.shape) for tensor in floating(args)),
             tree_map(kept, out),
-            tuple(vector for tensor in made for vector in self.labels(tensor).vectors()),
+            tuple(v for tensor in tensors_among(out) for v in self.labels(tensor).vectors()),
         )
 
     def _stop(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Freezes what an operation without a rule reads or writes."""
         self.unknown[self._operation] += 1
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor):
-                for vector in self.labels(value).vectors():
-                    self.couplings.freeze(vector, f"meets {self._operation}, which has no rule")
-                if id(value) in self._written:
-                    self.set(value, Labels.none(value.dim()))
+        for tensor in tensors_among((args, kwargs)):
+            for vector in self.labels(tensor).vectors():
+                self.couplings.freeze(vector, f"meets {self._operation}, which has no rule")
+            if id(tensor) in self._written:
+                self.set(tensor, Labels.none(tensor.dim()))
 
     @property
     def module(self) -> nn.Module:
@@ -284,8 +287,9 @@ class Watcher(CountedRun):
             m.labels for e in events for m in (e.masks if isinstance(e, Contraction) else e.reads)
         ]
         read = self.couplings.roots(np.concatenate([np.zeros(1, np.int64), *reads]))
+        is_read = self.couplings.among(read)
         for vector in made:
-            if not np.isin(self.couplings.roots(vector), read).any():
+            if not is_read(vector).any():
                 self.couplings.freeze(vector, "is read by nothing: it may be a result of its own")
 
     def _lasting(self, seen: Trace) -> dict[Key, Decision]:
@@ -303,13 +307,20 @@ class Watcher(CountedRun):
 
 def _written(
     func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Any]:
+) -> list[Tensor]:
     """Returns the arguments that an operation writes to."""
     return [
-        value
+        tensor
+        for position, name in _writes(func)
+        for tensor in tensors_among(args[position] if position < len(args) else kwargs.get(name))
+    ]
+
+
+@cache
+def _writes(func: torch._ops.OpOverload) -> list[tuple[int, str]]:
+    """Returns the positions and names of the arguments that an operation writes to."""
+    return [
+        (position, argument.name)
         for position, argument in enumerate(func._schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
-        for value in tree_leaves(
-            args[position] if position < len(args) else kwargs.get(argument.name)
-        )
     ]

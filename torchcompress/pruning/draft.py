@@ -122,7 +122,7 @@ class Draft:
         }
 
     def _groups_left(self) -> dict[str, int]:
-        gone = self.seen.couplings.among(self.labels().tolist())
+        gone = self.seen.couplings.among(self.labels())
         left = {}
         runs = [self.seen] if self.seen.training is None else [self.seen, self.seen.training]
         for event in (event for run in runs for event in run.events):
@@ -151,7 +151,7 @@ class Draft:
 
     def _inputs_left(self) -> dict[str, tuple[int, ...]]:
         """Returns the new shapes of the inputs that lose something, by module path."""
-        gone = self.seen.couplings.among(self.labels().tolist())
+        gone = self.seen.couplings.among(self.labels())
         left = {}
         for path, call in self.seen.calls.items():
             shape = tuple(

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from torchcompress.graph.labels import Labels, Vector
+from torchcompress.graph.operands import tensors_among
 from torchcompress.graph.rules.registry import FIXED, Context
 
 
@@ -47,14 +47,12 @@ def freeze_dims(ctx: Context, tensor: Tensor, dims: Iterable[int], reason: str) 
 
 def freeze_all(ctx: Context, values: Any, reason: str) -> None:
     """Freezes every dimension of every tensor among an operation's arguments."""
-    for value in tree_leaves(values):
-        if isinstance(value, Tensor):
-            freeze_dims(ctx, value, range(value.dim()), reason)
+    for tensor in tensors_among(values):
+        freeze_dims(ctx, tensor, range(tensor.dim()), reason)
 
 
 def set_results(ctx: Context, out: Any, labels: Labels) -> None:
     """Labels every result of an operation; one of another rank carries none."""
-    for result in tree_leaves(out):
-        if isinstance(result, Tensor):
-            fits = result.dim() == len(labels.dims)
-            ctx.set(result, labels if fits else Labels.none(result.dim()))
+    for result in tensors_among(out):
+        fits = result.dim() == len(labels.dims)
+        ctx.set(result, labels if fits else Labels.none(result.dim()))

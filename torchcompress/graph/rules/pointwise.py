@@ -3,10 +3,9 @@
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from torchcompress.graph.labels import Labels, Vector, varying
+from torchcompress.graph.operands import tensors_among
 from torchcompress.graph.rules.meeting import freeze_dims, met, set_results
 from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, argument, rule
 
@@ -21,7 +20,7 @@ def pointwise(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     The result of a comparison carries labels like any other. A dimension of length one is
     broadcast and meets nothing, nor does a neutral operand.
     """
-    operands = [t for t in tree_leaves((args, {**kwargs, "out": None})) if isinstance(t, Tensor)]
+    operands = tensors_among((args, {**kwargs, "out": None}))
     result = out[0] if isinstance(out, tuple) else out
     dims: list[Vector | None] = []
     for dim in range(result.dim()):

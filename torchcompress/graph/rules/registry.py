@@ -135,7 +135,10 @@ def _names_operation(operation: Any) -> bool:
 
 def find_rule(operation: torch._ops.OpOverload) -> Rule | None:
     """Returns the rule of an operation: of its overload, its name or one of its tags."""
-    return next((_RULES[key] for key in _keys(operation) if key in _RULES), None)
+    for key in _keys(operation):
+        if key in _RULES:
+            return _RULES[key]
+    return None
 
 
 @cache
