@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
@@ -95,14 +96,15 @@ class Draft:
             *self.model.named_parameters(remove_duplicate=False),
             *self.model.named_buffers(remove_duplicate=False),
         )
+        paths: dict[str, list[str]] = {}
         for name, tensor in tensors:
-            own = names[id(tensor)]
-            parts = name.split(".")
-            for depth in range(len(parts)):
-                path = ".".join(parts[:depth])
-                inner[path][".".join(parts[depth:])] = shapes[own]
-                if own in removal:
-                    cut_here.add(path)
+            own, holder = names[id(tensor)], name.rpartition(".")[0]
+            if holder not in paths:
+                paths[holder] = ["", *accumulate(holder.split("."), "{}.{}".format)]
+            for path in paths[holder]:
+                inner[path][name[len(path) :].removeprefix(".")] = shapes[own]
+            if own in removal:
+                cut_here.update(paths[holder])
         changed = {}
         for path, module in self.model.named_modules():
             if path in cut_here:
@@ -155,7 +157,7 @@ class Draft:
         left = {}
         for path, call in self.seen.calls.items():
             shape = tuple(
-                size if vector is None else int((~gone(vector)).sum())
+                size if vector is None else size - int(np.count_nonzero(gone(vector)))
                 for size, vector in zip(call.shape, call.labels.dims, strict=True)
             )
             if shape != call.shape:

@@ -13,9 +13,11 @@ WIDTHS = ("all_head_size", "attn_dim", "inner_dim", "embed_dim")
 
 @mend(nn.Module)
 def _counted(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
+    if remaining.groups is None:
+        return {}
     sizes = {name: getattr(module, name, None) for name in (*HEADS, *WIDTHS)}
     before = next((sizes[name] for name in HEADS if type(sizes[name]) is int), 0)
-    if remaining.groups is None or not before:
+    if not before:
         return {}
     return {
         name: size * remaining.groups // before
