@@ -10,7 +10,7 @@ from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.pruner import ChannelPruner
 from torchcompress.pruning.regularizers import BNSparsity, GroupLasso, Growing
 from torchcompress.pruning.schedules import Cubic, Iterative, OneShot
-from torchcompress.pruning.weights import SparsityPlan
+from torchcompress.pruning.weights import HoldZeros, MagnitudePruner, RigL, SparsityPlan
 
 __all__ = [
     "BNSparsity",
@@ -18,10 +18,13 @@ __all__ = [
     "Cubic",
     "GroupLasso",
     "Growing",
+    "HoldZeros",
     "Iterative",
+    "MagnitudePruner",
     "OneShot",
     "PruningPlan",
     "Remaining",
+    "RigL",
     "SparsityPlan",
     "adapt",
     "mend",

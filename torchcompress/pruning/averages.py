@@ -71,6 +71,11 @@ def cut_averages(model: nn.Module, averages: Sequence[Average], plan: PruningPla
             plan.apply(_copy_in(average), inplace=True)
 
 
+def average_tensors(average: Average) -> Mapping[str, Tensor]:
+    """Returns the averages by the names that the model gives its tensors."""
+    return average.mean if isinstance(average, EMA) else named_tensors(_copy_in(average))
+
+
 def _cut_means(
     model: nn.Module, means: Mapping[str, Tensor], plan: PruningPlan
 ) -> dict[str, Tensor]:

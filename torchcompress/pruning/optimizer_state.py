@@ -22,8 +22,28 @@ def check_optimizers(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         optimizers: Who trains it.
 
     Raises:
-        CompressError: No optimizer, something else, or one without a parameter of the model.
+        CompressError: As in `check_train`.
         UnsupportedError: The state is no tensor per parameter.
+    """
+    check_train(model, optimizers)
+    for optimizer in optimizers:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UnsupportedError(
+                "LBFGS keeps one flat history of all parameters, which cannot be cut",
+                where="attach",
+                hint="train with an optimizer whose state is kept by parameter",
+            )
+
+
+def check_train(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    """Refuses optimizers that do not train a model.
+
+    Args:
+        model: The model.
+        optimizers: Who trains it.
+
+    Raises:
+        CompressError: No optimizer, something else, or one without a parameter of the model.
     """
     if not optimizers:
         raise CompressError("no optimizer to count the steps of", where="attach")
@@ -32,12 +52,6 @@ def check_optimizers(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         name = type(optimizer).__name__
         if not isinstance(optimizer, Optimizer):
             raise CompressError(f"{name} is no torch optimizer", where="attach")
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise UnsupportedError(
-                f"{name} keeps one flat history of all parameters, which cannot be cut",
-                where="attach",
-                hint="train with an optimizer whose state is kept by parameter",
-            )
         if own.isdisjoint(id(parameter) for parameter in parameters_of(optimizer)):
             raise CompressError(
                 f"{name} holds no parameter of the model",

@@ -1,6 +1,6 @@
 """What takes part in a training without the training loop knowing it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,11 @@ class Callback:
     strings, lists and dicts; a resumed training hands it back after `on_fit_start`.
     """
 
+    @property
+    def done(self) -> bool | None:
+        """Whether the target that it brings the model to is reached; None where it has none."""
+        return None
+
     def on_fit_start(self, run: Run) -> None:
         """The optimizer exists; nothing is trained yet."""
 
@@ -87,3 +92,25 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
+
+
+Companion = Callable[[nn.Module], Callback | None]
+"""Returns who must take part whenever a model is trained, or None."""
+
+_COMPANIONS: list[Companion] = []
+
+
+def companion(factory: Companion) -> Companion:
+    """Lets a factory be asked about each model that a `Trainer` trains; usable as a decorator.
+
+    Args:
+        factory: Looks at the model, such as at its history.
+    """
+    _COMPANIONS.append(factory)
+    return factory
+
+
+def companions(model: nn.Module) -> list[Callback]:
+    """Returns who must take part when a model is trained."""
+    found = (factory(model) for factory in _COMPANIONS)
+    return [callback for callback in found if callback is not None]

@@ -18,7 +18,7 @@ from torchcompress.core.progress import progress_bar
 from torchcompress.data.labels import check_labels, one_hot
 from torchcompress.metrics.accuracy import evaluate
 from torchcompress.training.buffers import KeptBuffers
-from torchcompress.training.callback import Callback, Row, Run
+from torchcompress.training.callback import Callback, Row, Run, companions
 from torchcompress.training.checkpoint import Checkpoint, restore
 from torchcompress.training.config import TrainerConfig
 from torchcompress.training.ema import EMA
@@ -40,15 +40,19 @@ class TrainingResult:
     Args:
         history: One row for each epoch: `epoch` (from 1), `step`, `lr`, `loss`, `loss.NAME` for
             its named terms, `accuracy` (0 to 1, where there is validation data),
-            `images_per_second`, `seconds`.
+            `target_reached` (1 or 0, where a pruner takes part), `images_per_second`, `seconds`.
     """
 
     history: tuple[Row, ...]
 
     @property
     def best_accuracy(self) -> float | None:
-        """The highest accuracy of any epoch, None without validation data."""
-        return max((row["accuracy"] for row in self.history if "accuracy" in row), default=None)
+        """The highest accuracy of any epoch at whose end the target of every pruner was reached.
+
+        None without validation data, or where no epoch got there.
+        """
+        counted = (row for row in self.history if row.get("target_reached", 1))
+        return max((row["accuracy"] for row in counted if "accuracy" in row), default=None)
 
     @property
     def last_accuracy(self) -> float | None:
@@ -71,7 +75,8 @@ class Trainer:
         config: How the training runs.
         loss: `loss(model, inputs, labels)` gives a scalar or a dict of named scalars, which are
             summed. The default is cross entropy.
-        callbacks: Who takes part; the average of `config.ema_decay` and the checkpoint come last.
+        callbacks: Who takes part. What holds the zeros of a sparse model comes first by itself, the
+            average of `config.ema_decay` and the checkpoint last.
         checkpoint: A file that is replaced after each epoch.
         resume: Whether to go on from that file. On the CPU the result is bit-equal to never having
             stopped, where the order of the batches comes from torch's global random state, from
@@ -143,7 +148,7 @@ class Trainer:
     def _start(self) -> Run:
         if self.config.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        callbacks = [*self.callbacks]
+        callbacks = [*companions(self.model), *self.callbacks]
         if self.config.ema_decay is not None:
             callbacks.append(EMA(self.config.ema_decay))
         if self.checkpoint is not None:
@@ -187,6 +192,9 @@ class Trainer:
         row |= {name: float(value) / images for name, value in sums.items()}
         if self.val is not None:
             row["accuracy"] = self._evaluate(run, self.val)
+        reached = [callback.done for callback in run.callbacks if callback.done is not None]
+        if reached:
+            row["target_reached"] = float(all(reached))
         run.history.append(row | {"images_per_second": images / seconds, "seconds": seconds})
         run.notify("on_epoch_end")
 

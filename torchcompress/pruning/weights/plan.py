@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from torchcompress.core.errors import ArtifactError
+from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.core.history import record
 from torchcompress.core.modules import copied, unwrapped
 from torchcompress.core.plan import Plan
@@ -113,8 +113,8 @@ class SparsityPlan(Plan):
         sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
         lines = sparsity_table(self.zeros, sizes, self.notes)
         others = [f"{name}: {note}" for name, note in self.notes.items() if name not in sizes]
-        asked = f"asked: {self.target}" + (f", pattern {self.pattern}" if self.pattern else "")
-        return "\n".join([*lines, *others, asked])
+        asked = dict.fromkeys(text for text in (self.target, self.pattern) if text)
+        return "\n".join([*lines, *others, f"asked: {', '.join(asked)}"])
 
 
 class _Stored(BaseModel):
@@ -136,9 +136,18 @@ def zero(tensors: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
     Args:
         tensors: The weights by name.
         kept: Where they stay, by name: bool, of the weight's shape.
+
+    Raises:
+        CompressError: A weight that has another shape by now.
     """
     for name, mask in kept.items():
         tensor = tensors[name]
+        if tensor.shape != mask.shape:
+            raise CompressError(
+                f"has the shape {tuple(tensor.shape)}, its mask {tuple(mask.shape)}",
+                where=name,
+                hint="cut channels before weights, or after the training that holds their zeros",
+            )
         tensor.masked_fill_(~mask.to(tensor.device), 0)
 
 
