@@ -18,6 +18,7 @@ from torchcompress.pruning import (
     SparsityPlan,
     plan_channels,
     prune_channels,
+    remove_dead_channels,
 )
 from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan, quantize
 from torchcompress.recipe import Recipe, RunResult, load_recipe, run_recipe
@@ -52,6 +53,7 @@ __all__ = [
     "measure",
     "plan_channels",
     "prune_channels",
+    "remove_dead_channels",
     "quantize",
     "run_recipe",
     "save",

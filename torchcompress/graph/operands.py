@@ -1,7 +1,9 @@
 """The tensors among what an operation takes or gives."""
 
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -24,3 +26,30 @@ def tensors_among(values: Any) -> list[Tensor]:
         elif isinstance(value, list | tuple | dict):
             found += tensors_among(value)
     return found
+
+
+def written(
+    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Tensor]:
+    """Returns the tensors that an operation writes to.
+
+    Args:
+        func: The operation.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
+    return [
+        tensor
+        for position, name in _writes(func)
+        for tensor in tensors_among(args[position] if position < len(args) else kwargs.get(name))
+    ]
+
+
+@cache
+def _writes(func: torch._ops.OpOverload) -> list[tuple[int, str]]:
+    """Returns the positions and names of the arguments that an operation writes to."""
+    return [
+        (position, argument.name)
+        for position, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torchcompress.graph.course import Decision, Key, decides, floating, kept
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.events import Contraction, Mask, Resize, Selection
 from torchcompress.graph.labels import Labels, Vector
-from torchcompress.graph.operands import tensors_among
+from torchcompress.graph.operands import tensors_among, written
 from torchcompress.graph.record import Trace
 from torchcompress.graph.rules import FIXED, apply_rule, find_rule
 from torchcompress.graph.running import Conditions, random_state, run_model
@@ -124,9 +123,9 @@ class Watcher(CountedRun):
         """Runs one operation and applies its rule."""
         self._operation = str(func.overloadpacket)
         self.couplings.operation = self._operation.removeprefix("aten.").removesuffix("_")
-        written = _written(func, args, kwargs)
-        self._written = {id(value) for value in written}
-        for value in written:
+        targets = written(func, args, kwargs)
+        self._written = {id(value) for value in targets}
+        for value in targets:
             name = self.name(value)
             if name is not None:
                 self._before.setdefault(name, self._held[name].detach().clone())
@@ -303,24 +302,3 @@ class Watcher(CountedRun):
                 for label in set(vector.tolist())
             )
         }
-
-
-def _written(
-    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Tensor]:
-    """Returns the arguments that an operation writes to."""
-    return [
-        tensor
-        for position, name in _writes(func)
-        for tensor in tensors_among(args[position] if position < len(args) else kwargs.get(name))
-    ]
-
-
-@cache
-def _writes(func: torch._ops.OpOverload) -> list[tuple[int, str]]:
-    """Returns the positions and names of the arguments that an operation writes to."""
-    return [
-        (position, argument.name)
-        for position, argument in enumerate(func._schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]

@@ -5,6 +5,7 @@ from torchcompress.pruning import heads as heads
 from torchcompress.pruning import torchvision_models as torchvision_models
 from torchcompress.pruning.adapters import adapt
 from torchcompress.pruning.channels import plan_channels, prune_channels
+from torchcompress.pruning.dead_channels import remove_dead_channels
 from torchcompress.pruning.mends import Remaining, mend
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.pruner import ChannelPruner
@@ -30,4 +31,5 @@ __all__ = [
     "mend",
     "plan_channels",
     "prune_channels",
+    "remove_dead_channels",
 ]

@@ -164,7 +164,9 @@ class Draft:
                 left[path] = shape
         return left
 
-    def plan(self, target: Target, cost: RemainingCost, trial: Trial | None = None) -> PruningPlan:
+    def plan(
+        self, target: Target | str, cost: RemainingCost, trial: Trial | None = None
+    ) -> PruningPlan:
         """Returns the cut as plain data."""
         nothing, gone = np.zeros(0, np.int64), self.labels()
         removal = self.removal()
