@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -107,6 +107,7 @@ def test_a_tap_that_never_meets_the_border_keeps_a_constant() -> None:
     assert marks(lambda x: F.conv2d(0 * x + 2, centre, padding=2), x).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2))
 def test_convolutions_of_any_form_mark_what_moves(
     seed: int, stride: int, padding: int, dilation: int
