@@ -1,9 +1,11 @@
+import hashlib
 import json
 import pickle
 import random
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torchcompress import Target, history
 from torchcompress.core.history import Architecture, remember_architecture
 from torchcompress.core.plan import plan_to_json
 from torchcompress.deploy import load, read_manifest, save
+from torchcompress.deploy.container import read_container
 from torchcompress.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.pruning import prune_channels
 from torchcompress.quantization import quantize
@@ -230,6 +233,21 @@ def test_a_manifest_that_lies_is_refused(
     save(pruned, tmp_path / "m.tcz")
     with pytest.raises(CompressError, match=message):
         load(rewritten(tmp_path / "m.tcz", tmp_path / "lie.tcz", **changes), model=Tied())
+
+
+def test_a_file_of_the_first_format_is_still_read(pruned: Tied, tmp_path: Path) -> None:
+    save(pruned, tmp_path / "m.tcz")
+    manifest, tensors = read_container(tmp_path / "m.tcz")
+    blocks = [zlib.compress(tensor.numpy().tobytes(), 9) for tensor in tensors.values()]
+    offset, described = 0, json.loads(manifest.model_dump_json())
+    for stored, block in zip(described["tensors"], blocks, strict=True):
+        digest = hashlib.sha256(block).hexdigest()
+        stored |= {"encoding": "deflate", "offset": offset, "length": len(block), "sha256": digest}
+        offset += len(block)
+    with zipfile.ZipFile(tmp_path / "old.tcz", "w") as file:
+        file.writestr("manifest.json", json.dumps(described | {"version": 1}))
+        file.writestr("tensors.bin", b"".join(blocks))
+    assert same_bits(load(tmp_path / "old.tcz", model=Tied()), pruned)
 
 
 def test_a_manifest_nested_without_end_is_refused(pruned: Tied, tmp_path: Path) -> None:

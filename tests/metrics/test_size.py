@@ -1,9 +1,15 @@
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from torchcompress.metrics.size import count_params, file_bytes, state_dict_bytes
+from torchcompress.metrics.size import (
+    count_params,
+    entropy_bytes,
+    file_bytes,
+    state_dict_bytes,
+)
 
 
 def test_tied_weights_count_once() -> None:
@@ -34,3 +40,26 @@ def test_a_model_that_keeps_weights_in_buffers_says_how_many() -> None:
 def test_the_size_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 123)
     assert file_bytes(tmp_path / "a") == 123
+
+
+HALVES = torch.tensor([0, 1] * 400)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "bits"),
+    [
+        (torch.zeros(1000), 0),
+        (torch.zeros(0), 0),
+        (torch.tensor([0.0, -0.0] * 100), 200),
+        (torch.full((100,), 3, dtype=torch.int8), 0),
+        (HALVES.to(torch.int8), 800),
+        (HALVES.float(), 800 + 400 * 23),
+        (torch.tensor([1, 2, 3, 4] * 100, dtype=torch.int8), 800),
+        (torch.tensor([1.0, -1.0, 4.0, -4.0] * 100), 800 + 400 * 23),
+        (torch.tensor([1.0, -1.0] * 100).to(torch.bfloat16), 200 + 200 * 7),
+        (torch.tensor([1.0, 1.5] * 100).half(), 200 * 10),
+        (torch.tensor([1.0, 1.5] * 100).double(), 200 * 52),
+    ],
+)
+def test_the_entropy_of_positions_and_values(tensor: Tensor, bits: int) -> None:
+    assert entropy_bytes(tensor) == pytest.approx(bits / 8)

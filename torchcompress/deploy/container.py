@@ -17,7 +17,9 @@ from torchcompress.core.files import replacing
 from torchcompress.deploy.encoding import DTYPES, ENCODINGS, decode, dtype_name, encode
 
 FORMAT = "torchcompress"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Versions of the format that are read; the first had no tensors stored as planes or sparse."""
 MANIFEST = "manifest.json"
 TENSORS = "tensors.bin"
 MANIFEST_LIMIT = 64 * 2**20
@@ -30,6 +32,7 @@ _MALFORMED = (
     struct.error,
     EOFError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OverflowError,
     RecursionError,
@@ -191,9 +194,10 @@ def _read(file: zipfile.ZipFile) -> tuple[Manifest, dict[str, Tensor]]:
 def _check_version(described: Any) -> None:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ArtifactError("its manifest is not one of torchcompress")
-    if described.get("version") != VERSION:
+    if described.get("version") not in READABLE:
         raise ArtifactError(
-            f"has format version {described.get('version')}, this release reads {VERSION}",
+            f"has format version {described.get('version')}, this release reads "
+            + " and ".join(map(str, READABLE)),
             hint="use the release of torchcompress that saved it, or save the model again",
         )
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 
 def count_params(model: nn.Module) -> int:
@@ -40,3 +42,33 @@ def file_bytes(path: str | Path) -> int:
         path: The file.
     """
     return Path(path).stat().st_size
+
+
+MANTISSA_BITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}
+"""Bits of a number that look random in trained weights, by dtype."""
+
+
+def entropy_bytes(tensor: Tensor) -> float:
+    """Returns the bytes that a code of independent symbols needs for a tensor, at least.
+
+    Where the zeros lie, which is the entropy of a coin for each element, and which of them are
+    negative; then the entropy of the other elements, of their sign and exponent where they are
+    floating-point, whose mantissas count in full.
+
+    Args:
+        tensor: Any tensor of real numbers.
+    """
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    bits = np.frombuffer(flat.view(torch.uint8).numpy(), f"<u{flat.itemsize}")
+    raw = MANTISSA_BITS.get(str(tensor.dtype).removeprefix("torch."), 0)
+    zero = (flat == 0).numpy()
+    values, negative = bits[~zero], int((bits[zero] != 0).sum())
+    where = _entropy_bits(np.array([len(values), negative, len(bits) - len(values) - negative]))
+    what = _entropy_bits(np.unique(values >> raw, return_counts=True)[1])
+    return (where + what + raw * len(values)) / 8
+
+
+def _entropy_bits(counts: np.ndarray) -> float:
+    """Returns the bits of as many symbols of each kind."""
+    counts = counts[counts > 0]
+    return float((counts * np.log2(counts.sum() / counts)).sum())
