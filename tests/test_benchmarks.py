@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import artifact_coding
 import pytest
 import random_architectures
 import zoo
@@ -24,6 +25,8 @@ def printed(part: str) -> str:
         return zoo.table(results("zoo")["models"], zoo.read_peer_shares())
     if part == "random_architectures":
         return random_architectures.table(results("random_architectures"))
+    if part == "artifact_coding":
+        return artifact_coding.table(results("artifact_coding"))
     return TABLES[part](results("channels")[part]["rows"])
 
 
@@ -31,3 +34,9 @@ def printed(part: str) -> str:
 def test_a_table_is_that_of_the_results(part: str) -> None:
     shown = PAGE.partition(f"<!-- table: {part} -->\n")[2].partition("\n<!-- end -->")[0]
     assert shown == printed(part)
+
+
+def test_every_artifact_is_near_its_bound_and_read_fast() -> None:
+    for row in results("artifact_coding")["rows"]:
+        assert row["coded_bytes"] < 1.15 * row["bound_bytes"], row["name"]
+        assert row["megabytes_per_second"] >= 100, row["name"]
