@@ -71,7 +71,7 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
     modules = list(model.modules())
     for module in modules:
         for attribute, value in vars(module).items():
-            own = attribute == "_buffers" or attribute not in _BOOKKEEPING
+            own = attribute not in _BOOKKEEPING or (attribute == "_buffers" and value)
             if own and not _is_atomic(value):
                 for _, tensor in tensors_in(value):
                     if not tensor.is_leaf:
@@ -148,12 +148,14 @@ def device_of(model: nn.Module) -> torch.device:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Switches a model to eval mode and gives every module its own mode back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 @contextmanager
@@ -180,7 +182,15 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Returns parameters and buffers by name; a tied tensor appears once, under its first name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    parameters: dict[int, tuple[str, Tensor]] = {}
+    buffers: dict[int, tuple[str, Tensor]] = {}
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    found.setdefault(id(tensor), (prefix + name, tensor))
+    return dict((*parameters.values(), *buffers.values()))
 
 
 def match_names(

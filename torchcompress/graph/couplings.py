@@ -99,7 +99,7 @@ class Couplings:
         """Freezes a dimension that is not made of channels, such as a kernel's rows."""
         if vector is not None:
             self.freeze(vector, reason)
-            self._ignored.update(int(label) for label in vector)
+            self._ignored.update(vector.tolist())
 
     def freeze(self, vector: Vector | None, reason: str) -> None:
         """Marks labels that must stay; the first reason is kept."""

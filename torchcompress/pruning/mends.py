@@ -81,8 +81,9 @@ def mended(module: nn.Module, remaining: Remaining) -> dict[str, Any]:
     if source is not None:
         shapes = {**remaining.shapes, "weight": remaining.shapes[source]}
         remaining = replace(remaining, shapes=shapes)
-    computed = is_parametrized(module) or isinstance(getattr(module, "weight", None), Tensor)
-    if computed and "weight" not in remaining.shapes:
+    if "weight" not in remaining.shapes and (
+        is_parametrized(module) or isinstance(getattr(module, "weight", None), Tensor)
+    ):
         return {}
     try:
         new = _MENDS[kind](module, remaining)
