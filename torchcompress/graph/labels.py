@@ -51,7 +51,7 @@ class Labels:
     def same(self, other: "Labels") -> bool:
         """Whether both carry the same labels."""
         return len(self.dims) == len(other.dims) and all(
-            (a is None) == (b is None) and (a is None or b is None or np.array_equal(a, b))
+            a is b or (a is not None and b is not None and np.array_equal(a, b))
             for a, b in zip(self.dims, other.dims, strict=True)
         )
 

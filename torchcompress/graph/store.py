@@ -58,7 +58,8 @@ class LabelStore:
             labels = replace(labels, neutral=False)
         before = stored.views.get(view)
         for other, old in stored.views.items():
-            stored.views[other] = replace(old, neutral=False)
+            if old.neutral:
+                stored.views[other] = replace(old, neutral=False)
         stored.views[view] = labels
         if before is not None and before.same(labels):
             return

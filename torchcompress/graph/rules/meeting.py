@@ -20,11 +20,14 @@ def met(ctx: Context, meeting: Iterable[tuple[Tensor, int]]) -> Vector | None:
         ctx: The tracer.
         meeting: Tensors, each with the dimension that meets the others.
     """
-    vectors = []
-    for tensor, dim in meeting:
-        labels = ctx.labels(tensor)
-        if not _uniform(tensor, labels, dim):
-            vectors.append(labels.dims[dim])
+    return met_with(ctx, [(tensor, ctx.labels(tensor), dim) for tensor, dim in meeting])
+
+
+def met_with(ctx: Context, meeting: Iterable[tuple[Tensor, Labels, int]]) -> Vector | None:
+    """Does what `met` does, for tensors whose labels are known."""
+    vectors = [
+        labels.dims[dim] for tensor, labels, dim in meeting if not _uniform(tensor, labels, dim)
+    ]
     first = next((vector for vector in vectors if vector is not None), None)
     if first is not None:
         for vector in vectors:

@@ -6,7 +6,7 @@ import torch
 
 from torchcompress.graph.labels import Labels, Vector, varying
 from torchcompress.graph.operands import tensors_among
-from torchcompress.graph.rules.meeting import freeze_dims, met, set_results
+from torchcompress.graph.rules.meeting import freeze_dims, met_with, set_results
 from torchcompress.graph.rules.registry import FIXED, Args, Context, Kwargs, argument, rule
 
 
@@ -21,13 +21,17 @@ def pointwise(ctx: Context, args: Args, kwargs: Kwargs, out: Any) -> None:
     broadcast and meets nothing, nor does a neutral operand.
     """
     operands = tensors_among((args, {**kwargs, "out": None}))
-    result = out[0] if isinstance(out, tuple) else out
+    known = [ctx.labels(tensor) for tensor in operands]
+    shape = (out[0] if isinstance(out, tuple) else out).shape
     dims: list[Vector | None] = []
-    for dim in range(result.dim()):
-        owned = ((tensor, dim - result.dim() + tensor.dim()) for tensor in operands)
-        meeting = [(t, own) for t, own in owned if own >= 0 and t.shape[own] == result.shape[dim]]
-        dims.append(met(ctx, meeting))
-    neutral = bool(operands) and all(ctx.labels(tensor).neutral for tensor in operands)
+    for dim, size in enumerate(shape):
+        meeting = [
+            (tensor, labels, own)
+            for tensor, labels in zip(operands, known, strict=True)
+            if (own := dim - len(shape) + tensor.dim()) >= 0 and tensor.shape[own] == size
+        ]
+        dims.append(met_with(ctx, meeting))
+    neutral = bool(operands) and all(labels.neutral for labels in known)
     set_results(ctx, out, Labels(tuple(dims), neutral))
 
 
