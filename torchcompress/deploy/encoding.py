@@ -51,6 +51,9 @@ ENCODINGS: dict[str, Decode] = {
 _SLOWER = 0.98
 """What a sparse tensor must save to be worth two streams where one would do."""
 
+_FEW_ZEROS, _FEW_NUMBERS = 1 / 64, 1 / 8
+"""Shares at which only one way is tried, since the other cannot be smaller."""
+
 
 def encode(tensor: Tensor) -> tuple[str, bytes]:
     """Returns the name of the smallest encoding of a tensor, and its bytes.
@@ -67,10 +70,16 @@ def encode(tensor: Tensor) -> tuple[str, bytes]:
         raise ArtifactError(f"a tensor of dtype {tensor.dtype} cannot be stored")
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     raw = flat.view(torch.uint8).numpy().tobytes()
-    planes, sparse = pack_planes(raw, tensor.itemsize), pack_sparse(raw, tensor.itemsize)
-    if len(sparse) < _SLOWER * min(len(planes), len(raw)):
-        return "sparse", sparse
-    return ("planes", planes) if len(planes) < len(raw) else ("raw", raw)
+    numbers = int(flat.count_nonzero()) / max(flat.numel(), 1)
+    ways = {"raw": raw}
+    if numbers > _FEW_NUMBERS:
+        ways["planes"] = pack_planes(raw, tensor.itemsize)
+    best = min(ways, key=lambda name: len(ways[name]))
+    if numbers < 1 - _FEW_ZEROS:
+        sparse = pack_sparse(raw, tensor.itemsize)
+        if len(sparse) < _SLOWER * len(ways[best]):
+            return "sparse", sparse
+    return best, ways[best]
 
 
 def decode(encoding: str, data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:

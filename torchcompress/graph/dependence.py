@@ -19,10 +19,13 @@ class Dependence(CountedRun):
 
     Args:
         inputs: Tensors that the run is called with.
+        sized: Whether what the size of the input changes counts as dependent too, such as what a
+            border of zeros does to a constant.
     """
 
-    def __init__(self, inputs: list[Tensor]) -> None:
+    def __init__(self, inputs: list[Tensor], *, sized: bool = True) -> None:
         super().__init__()
+        self.sized = sized
         self._shadows: dict[int, tuple[torch.UntypedStorage, int, Tensor]] = {}
         for tensor in inputs:
             self._mark(tensor, ALL)

@@ -15,7 +15,13 @@ from torchcompress.graph.rules.spatial import OVER_POSITIONS
 
 
 class Marked(Protocol):
-    """What a rule may ask."""
+    """What a rule may ask.
+
+    Attributes:
+        sized: What the size of the input changes counts as dependent too.
+    """
+
+    sized: bool
 
     def of(self, tensor: Tensor) -> Tensor:
         """Returns a mark for each element of a tensor."""
@@ -132,7 +138,7 @@ def _product(marked: Marked, func: torch._ops.OpOverload, args: Args, kwargs: Kw
 def _convolved(marked: Marked, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> Tensor:
     """What a border adds to a constant differs from place to place, as the input's size has it."""
     marks, border = _product(marked, func, args, kwargs), border_taps(args)
-    if not border.any():
+    if not (border.any() and marked.sized):
         return marks
     spatial = range(2, args[0].dim())
     x = _alive(marked, args[0]).float().amax([*spatial], keepdim=True)
@@ -165,6 +171,8 @@ def _carried(marked: Marked, func: torch._ops.OpOverload, args: Args, kwargs: Kw
 
 def _summed(marked: Marked, func: torch._ops.OpOverload, args: Args, kwargs: Kwargs) -> Tensor:
     """A sum of a constant depends on how many there are, which the size of the input decides."""
+    if not marked.sized:
+        return _carried(marked, func, args, kwargs)
     return _run_on(lambda tensor: _alive(marked, tensor), marked, func, args, kwargs)
 
 
@@ -184,7 +192,7 @@ def _padded(marked: Marked, func: torch._ops.OpOverload, args: Args, kwargs: Kwa
     x, pads = args[:2]
     value = argument(args, kwargs, 2, "value", 0)
     border = any(pads[: 2 * max(0, x.dim() - 2)])
-    marks = marked.of(x) | (x != value) if border else marked.of(x)
+    marks = marked.of(x) | (x != value) if border and marked.sized else marked.of(x)
     return torch.constant_pad_nd(marks.float(), pads, 0) > 0
 
 

@@ -19,11 +19,11 @@ def read(
     values: list[float],
     sink: Sink | None = None,
 ) -> Read:
-    matrix = np.array(wired, bool)
+    matrix, moves = np.array(wired, bool), np.array(varies, bool)
     outputs = None if produced is None else np.array(produced, np.int64)
     return Read(
         layer, np.array(labels, np.int64), outputs, matrix, matrix & False,
-        np.array(varies, bool), np.array(values), sink=sink, refusal="it may not",
+        moves, moves, np.array(values), sink=sink, refusal="it may not",
     )  # fmt: skip
 
 

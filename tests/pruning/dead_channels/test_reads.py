@@ -46,13 +46,13 @@ def test_the_mean_of_a_norm_takes_a_constant_only_where_nothing_else_reads_the_l
     assert reads_of(Net(False), x)["b"].sink == Sink("norm.running_mean", -1)
     read = reads_of(Net(True), x)["b"]
     assert read.sink is None
-    assert read.why() == "b reads the constant, which has no bias, nor a batch norm of its own"
+    assert read.why(0) == "b reads the constant, which has no bias, nor a batch norm of its own"
 
 
 def test_a_shared_bias_takes_no_constant() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     model.register_module("1", model.get_submodule("2"))
-    assert "whose bias is shared or computed" in reads_of(model, torch.randn(2, 3))["1"].why()
+    assert "whose bias is shared or computed" in reads_of(model, torch.randn(2, 3))["1"].why(0)
 
 
 def test_a_branch_of_training_only_takes_no_constant_either() -> None:
@@ -68,4 +68,4 @@ def test_a_branch_of_training_only_takes_no_constant_either() -> None:
     read = reads_of(Branching(), torch.randn(2, 3))
     assert read["head"].sink == Sink("head.bias", 1)
     assert read["side"].sink is None
-    assert read["side"].why() == "only training reads the constant"
+    assert read["side"].why(0) == "only training reads the constant"

@@ -222,11 +222,24 @@ def test_a_depthwise_channel_goes_with_the_constant_that_reaches_the_next_layer(
     zeroed(model, "2.weight", 5)
     model.get_parameter("2.bias").data[5] = 2
     plan = removed(model)
-    assert plan.removed["2.weight"] == {0: [1, 5]}  # The border makes channel 2 vary.
+    assert plan.removed["2.weight"] == {0: [1, 5]}
+    reason = "2 reads the constant next to a border of zeros"
+    assert plan.notes["0"] == f"1 dead channel stays: {reason}; constants move into 4.bias"
     assert removed(separable(padding=0)).removed == {}
     free = separable(padding=0)
     zeroed(free, "0.weight", 2)
     assert removed(free).removed["2.weight"] == {0: [2]}
+
+
+def test_a_border_that_is_padded_before_the_layer_is_told_from_the_input() -> None:
+    layers = [nn.Conv2d(3, 4, 1), nn.ReLU(), nn.ZeroPad2d(1), nn.Conv2d(4, 2, 3), nn.Flatten()]
+    model = nn.Sequential(*layers).eval()
+    zeroed(model, "0.weight", 1, 2)
+    model.get_parameter("0.bias").data[[1, 2]] = torch.tensor([-1.0, 1.0])
+    plan = removed(model, sizes=(8,))
+    assert plan.removed["0.weight"] == {0: [1]}
+    reason = "3 reads a constant that a border of zeros makes vary"
+    assert plan.notes["0"] == f"1 dead channel stays: {reason}"
 
 
 def test_a_grouped_convolution_loses_whole_groups_or_the_same_offsets() -> None:
@@ -256,6 +269,31 @@ def test_a_layer_norm_reads_every_channel_and_keeps_it() -> None:
     assert kept(plan_of(smaller))["2"] == 6
     x = torch.randn(3, 7, 4)
     torch.testing.assert_close(smaller(x), model(x))
+
+
+class Summing(nn.Module):
+    def __init__(self, over: str) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(3, 8, 1), nn.GroupNorm(4, 8), nn.Conv2d(8, 2, 1)
+        self.over = over
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        if self.over == "groups":
+            return self.b(self.norm(x))
+        x = x.relu()
+        return self.b(x.cumsum(1) if self.over == "running sum" else x + x.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("over", ["groups", "running sum", "sum"])
+def test_operations_over_channels_need_what_is_not_zero(over: str) -> None:
+    model = Summing(over).eval()
+    zeroed(model, "a.weight", 2, 3)
+    model.get_parameter("a.bias").data[[2, 3]] = torch.tensor([1.0, -1.0])
+    zeroed(model, "b.weight", 2, 3, dim=1)
+    plan = removed(model)
+    expected = {"groups": [2, 3], "running sum": [3], "sum": [3]}[over]
+    assert plan.removed["a.weight"] == {0: expected}
 
 
 def test_a_dead_head_of_an_attention_goes() -> None:

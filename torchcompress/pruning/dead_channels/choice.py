@@ -119,19 +119,19 @@ def _stays(group: Group, dead: np.ndarray, reads: Sequence[Read], last: bool) ->
         return []
     reason = group.inexact if group.frozen is None else "the group is frozen"
     if reason is None:
-        left = group.labels[constant]
         reason = next(
-            read.why()
+            read.why(label)
+            for label in group.labels[constant].tolist()
             for read in reads
-            if np.isin(read.labels[read.needed_by(read.heard(dead))], left).any()
+            if label in read.labels[read.needed_by(read.heard(dead))]
         )
     return [f"{count} dead {'channels stay' if count > 1 else 'channel stays'}: {reason}"]
 
 
 def _constant(group: Group, reads: Sequence[Read]) -> np.ndarray:
     """Returns which units of a group no operation reads as anything but constants."""
-    read_at_all, varies = set(), set()
+    read_at_all, alive = set[int](), set[int]()
     for read in reads:
         read_at_all.update(read.labels.tolist())
-        varies.update(read.labels[read.varies].tolist())
-    return np.array([u in read_at_all and u not in varies for u in group.labels.tolist()])
+        alive.update(read.labels[read.depends].tolist())
+    return np.array([u in read_at_all and u not in alive for u in group.labels.tolist()])

@@ -47,7 +47,9 @@ class Read:
             it counts.
         wired: Whether an output reads an input at all, of shape (outputs, inputs).
         bordered: Whether it does so where a border of zeros may be, of a shape that fits.
-        varies: Whether an input depends on the model's input, or differs from place to place.
+        varies: Whether an input depends on the model's input or its size, or differs from place to
+            place.
+        depends: Whether it depends on the model's input itself.
         values: What an input is where it does not vary, float64.
         wiring: The weights of a layer whose constants can be moved.
         sink: Where these go, or None.
@@ -60,6 +62,7 @@ class Read:
     wired: np.ndarray
     bordered: np.ndarray
     varies: np.ndarray
+    depends: np.ndarray
     values: np.ndarray
     wiring: Wiring | None = None
     sink: Sink | None = None
@@ -81,8 +84,14 @@ class Read:
         border = self.bordered[heard].any(0) & (self.values != 0)
         return (self.read_by(heard) & lost) | border
 
-    def why(self) -> str:
-        """Returns why a constant stays."""
+    def why(self, label: int) -> str:
+        """Returns why a constant stays.
+
+        Args:
+            label: Of one that is read and needed.
+        """
+        if self.varies[self.labels == label].any():
+            return f"{self.layer} reads a constant that a border of zeros makes vary"
         return self.refusal or f"{self.layer} reads the constant next to a border of zeros"
 
 
@@ -96,20 +105,25 @@ def find_reads(model: nn.Module, x: Inputs, trace: Trace) -> list[Read]:
         x: The example inputs of the trace.
         trace: What the traced run has shown.
     """
-    reads = _Reading(model, x, trace).reads
-    if trace.training is not None:
-        known = {event.weight for event in trace.contractions}
-        training = replace(
-            trace.training,
-            contractions=[
-                e for e in trace.training.contractions if e.weight is None or e.weight not in known
-            ],
-        )
-        only = "only training reads the constant"
-        reads += [
-            replace(read, sink=None, refusal=only) for read in _Reading(model, x, training).reads
-        ]
-    return reads
+    reads = _read(model, x, trace)
+    if trace.training is None:
+        return reads
+    known = {event.weight for event in trace.contractions}
+    contractions = [
+        e for e in trace.training.contractions if e.weight is None or e.weight not in known
+    ]
+    training = replace(trace.training, contractions=contractions)
+    only = "only training reads the constant"
+    return [
+        *reads,
+        *(replace(read, sink=None, refusal=only) for read in _read(model, x, training)),
+    ]
+
+
+def _read(model: nn.Module, x: Inputs, trace: Trace) -> list[Read]:
+    """Returns what one run reads, with what depends on the input's values and not its size."""
+    exact, loose = (_Reading(model, x, trace, sized=sized).reads for sized in (True, False))
+    return [replace(read, depends=other.depends) for read, other in zip(exact, loose, strict=True)]
 
 
 class _Reading(Dependence):
@@ -119,8 +133,8 @@ class _Reading(Dependence):
         reads: What was read.
     """
 
-    def __init__(self, model: nn.Module, x: Inputs, trace: Trace) -> None:
-        super().__init__([tensor for _, tensor in tensors_in(x)])
+    def __init__(self, model: nn.Module, x: Inputs, trace: Trace, *, sized: bool) -> None:
+        super().__init__([tensor for _, tensor in tensors_in(x)], sized=sized)
         own = trace.conditions.copy(model)
         self._events: dict[int, list[Contraction | Selection]] = {}
         for event in trace.events:
@@ -130,13 +144,12 @@ class _Reading(Dependence):
             tensor.untyped_storage()._cdata: name for name, tensor in named_tensors(own).items()
         }
         self._uses: Counter[int] = Counter()
-        self._made: list[tuple[Read, Tensor, Tensor | None]] = []
+        self._found: list[tuple[Read, Tensor | None, Tensor | None]] = []
         self._norms: dict[int, Tensor] = {}
-        self._others: list[Read] = []
         with trace.conditions.hold(own), self:
             output = run_model(own, x)
         self._uses.update(t.untyped_storage()._cdata for _, t in tensors_in(output))
-        self.reads = [*(self._settled(*made) for made in self._made), *self._others]
+        self.reads = [self._settled(*found) for found in self._found]
 
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -145,7 +158,7 @@ class _Reading(Dependence):
         found = [
             read
             for event in self._events.pop(self.index, ())
-            for read in self._read(event, args, kwargs)
+            for read in self._of_event(event, args, kwargs)
         ]
         used = {tensor.untyped_storage()._cdata for tensor in tensors_among((args, kwargs))}
         self._uses.update(used)
@@ -155,19 +168,20 @@ class _Reading(Dependence):
         out = super().run(func, args, kwargs)
         for read in found:
             if read.wiring is None:
-                self._others.append(read)
+                self._found.append((read, None, None))
             else:
                 self._uses[out.untyped_storage()._cdata] = 0
                 added = PRODUCTS[name][2]
-                self._made.append((read, out, None if added is None else args[added]))
+                self._found.append((read, out, None if added is None else args[added]))
         return out
 
-    def _read(
+    def _of_event(
         self, event: Contraction | Selection, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> list[Read]:
         operands: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
         if isinstance(event, Selection):
-            passed = {mask.labels.tobytes() for mask in event.writes}
+            apart = event.groups is not None  # Each group of a norm is read on its own.
+            passed = {mask.labels.tobytes() for mask in event.writes if apart}
             return [
                 self._whole(event, operands[mask.argument], mask)
                 for mask in event.reads
@@ -183,11 +197,11 @@ class _Reading(Dependence):
 
     def _whole(self, event: Contraction | Selection, x: Tensor, mask: Mask) -> Read:
         """Returns the read of an operation that can only do without what is zero."""
-        varies, values = self._along(x, mask.dim)
+        depends, varies, values = self._along(x, mask.dim)
         read = varies | (values != 0)
         return Read(
             event.module, self._roots(mask.labels), None, read[None], ~read[None] & False,
-            varies, values, refusal=f"{event.module} reads the constant by {event.op}",
+            varies, depends, values, refusal=f"{event.module} reads the constant by {event.op}",
         )  # fmt: skip
 
     def _summed(
@@ -218,18 +232,20 @@ class _Reading(Dependence):
         """Returns a read of a product without what a factor of zero hides."""
         if factor.dim() < 2 or factor.shape[-2] != len(read.labels):
             return read
-        varies, values = self._along(factor, factor.dim() - 2)
+        _, varies, values = self._along(factor, factor.dim() - 2)
         return replace(read, wired=read.wired & (varies | (values != 0)))
 
-    def _along(self, x: Tensor, dim: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns whether each index varies over the other dimensions, and its value if not."""
-        rows = x.movedim(dim, 0).flatten(1)
-        marks = self.of(x).movedim(dim, 0).flatten(1)
-        varies = marks.any(1) | (rows != rows[:, :1]).any(1)
-        return varies.cpu().numpy(), rows[:, 0].double().cpu().numpy()
+    def _along(self, x: Tensor, dim: int) -> list[np.ndarray]:
+        """Returns of each index whether it is marked, whether it varies, and its value if not."""
+        rows = x.movedim(dim, 0).reshape(x.shape[dim], -1)
+        marked = self.of(x).movedim(dim, 0).reshape(x.shape[dim], -1).any(1)
+        varies = marked | (rows != rows[:, :1]).any(1)
+        return [t.cpu().numpy() for t in (marked, varies, rows[:, 0].double())]
 
-    def _settled(self, read: Read, out: Tensor, bias: Tensor | None) -> Read:
+    def _settled(self, read: Read, out: Tensor | None, bias: Tensor | None) -> Read:
         """Returns a read of a layer with where its constants can go, once the run is over."""
+        if out is None:
+            return read
         if bias is not None:
             sink = self._sink(bias, len(read.wired), 1)
             reason = "whose bias is shared or computed"
