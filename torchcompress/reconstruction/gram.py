@@ -1,0 +1,65 @@
+"""The Gram matrix of a layer's inputs, made fit for solving."""
+
+import torch
+from torch import Tensor
+
+from torchcompress.core.errors import CalibrationError
+
+DAMPING = 1e-2
+"""What is added to the diagonal, relative to its mean (Frantar and Alistarh 2023)."""
+
+_ATTEMPTS = 6
+
+
+def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
+    """Returns a Gram matrix with a fraction of its mean diagonal added to its diagonal.
+
+    An input that is always zero so gets a diagonal above zero: its weight costs nothing, and moves
+    no other. Where all are zero the identity is added.
+
+    Args:
+        gram: (groups, columns, columns), symmetric.
+        damping: Above 0, relative to the mean of the diagonal of each group.
+
+    Raises:
+        CalibrationError: The matrix is not finite.
+    """
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    if not diagonal.isfinite().all():
+        raise CalibrationError("the sums of the inputs' products are not finite", where="gram")
+    mean = diagonal.mean(1, keepdim=True)
+    fixed = gram.clone()
+    fixed.diagonal(dim1=1, dim2=2).add_(torch.where(mean > 0, damping * mean, 1.0))
+    return fixed
+
+
+def inverse(gram: Tensor, damping: float = DAMPING) -> Tensor:
+    """Returns the inverse of a damped Gram matrix, by its Cholesky factor.
+
+    Damping grows tenfold until the factor exists, which it does at once unless rounding has made a
+    singular matrix indefinite.
+
+    Args:
+        gram: (groups, columns, columns), float64; float32 where memory is short.
+        damping: Relative to the mean of the diagonal.
+
+    Raises:
+        CalibrationError: The matrix is not finite, or indefinite whatever the damping.
+    """
+    for attempt in range(_ATTEMPTS):
+        factor, failed = torch.linalg.cholesky_ex(damped(gram, damping * 10**attempt))
+        if not failed.any():
+            return torch.cholesky_inverse(factor)
+    raise CalibrationError("the inputs' products make no positive matrix", where="gram")
+
+
+def output_error(weight: Tensor, dense: Tensor, gram: Tensor) -> Tensor:
+    """Returns the squared error of outputs, (groups, outputs), summed over the rows of the inputs.
+
+    Args:
+        weight: (groups, outputs, columns).
+        dense: What it stands for.
+        gram: (groups, columns, columns).
+    """
+    change = (weight - dense).to(gram.dtype)
+    return ((change @ gram) * change).sum(2).clamp(min=0)
