@@ -54,9 +54,17 @@ class Calibration:
         Raises:
             CalibrationError: The model fails on the batch, which is named.
         """
+        with undisturbed(model), plain_kernels():
+            return self.call(model, index)
+
+    def call(self, model: nn.Module, index: int) -> Any:
+        """Returns the output of a model on a batch, in the mode that it is in.
+
+        Raises:
+            CalibrationError: The model fails on the batch, which is named.
+        """
         try:
-            with undisturbed(model), plain_kernels():
-                return self.forward(model, self.batches[index])
+            return self.forward(model, self.batches[index])
         except CalibrationError:
             raise
         except Exception as error:  # A forward pass may raise anything.
@@ -153,12 +161,7 @@ def watch(
     def called(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         for layer in by_module[module]:
             seen = layer.tensors(args, kwargs, output)
-            if not seen.x.isfinite().all():
-                raise CalibrationError(
-                    "reads what is not finite (NaN or infinity)",
-                    where=f"{layer.name}, calibration batch {index}",
-                    hint="leave the batch out, or look at the layers before this one",
-                )
+            layer.check(seen, index)
             see(layer, seen)
             left[layer] -= 1
         if not any(left.values()):

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from torchcompress.core.errors import CalibrationError
 from torchcompress.reconstruction.windows import output_rows, padded, spread, windows
 
 Norm = nn.modules.batchnorm._BatchNorm
@@ -72,6 +73,23 @@ class Layer(ABC, Generic[M]):
         They are float32, or float64 where the call was. A chunk holds at most `CHUNK` numbers, or
         one sample where that is more.
         """
+
+    def check(self, seen: "Seen", batch: int) -> None:
+        """Refuses inputs that are not finite.
+
+        Args:
+            seen: A call.
+            batch: The index of the calibration batch that it belongs to.
+
+        Raises:
+            CalibrationError: Names the layer and the batch.
+        """
+        if not seen.x.isfinite().all():
+            raise CalibrationError(
+                "reads what is not finite (NaN or infinity)",
+                where=f"{self.name}, calibration batch {batch}",
+                hint="leave the batch out, or look at the layers before this one",
+            )
 
 
 @dataclass(frozen=True)
