@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchcompress.core.errors import CalibrationError
-from torchcompress.core.inputs import Forward, calibration_batches, call, to_device
+from torchcompress.core.inputs import Forward, calibration_batches, call, tensors_in, to_device
 from torchcompress.core.modules import device_of, undisturbed
 from torchcompress.graph.running import plain_kernels
 from torchcompress.reconstruction.layers import (
@@ -107,20 +108,19 @@ def solvable_layers(model: nn.Module, calibration: Calibration) -> list[Layer]:
         if found:
             layers[module] = found
     order: dict[nn.Module, list[Layer]] = {}
-    produced: dict[int, tuple[weakref.ref[Tensor], Layer]] = {}
-    readers: dict[Layer, set[nn.Module]] = {}
+    readers = _Readers()
+    norms: dict[Layer, set[Norm]] = {}
 
     def called(module: nn.Module, _args: Any, output: Any) -> None:
         order[module] = layers[module]
         for layer in layers[module]:
             layer.calls += 1
-            if isinstance(output, Tensor):
-                produced[id(output)] = weakref.ref(output), layer
+            readers.produced(layer, output)
 
-    def read(module: nn.Module, args: tuple[Any, ...]) -> None:
-        reference, layer = produced.get(id(args[0]), (None, None)) if args else (None, None)
-        if reference is not None and layer is not None and reference() is args[0]:
-            readers.setdefault(layer, set()).add(module)
+    def read(module: Norm, args: tuple[Any, ...]) -> None:
+        layer = readers.producer(args[0]) if args else None
+        if layer is not None:
+            norms.setdefault(layer, set()).add(module)
 
     with ExitStack() as stack:
         for module in model.modules():
@@ -128,13 +128,46 @@ def solvable_layers(model: nn.Module, calibration: Calibration) -> list[Layer]:
                 stack.callback(module.register_forward_hook(called).remove)
             elif isinstance(module, Norm):
                 stack.callback(module.register_forward_pre_hook(read).remove)
-        calibration.run(model, 0)
-    ordered = [layer for found in order.values() for layer in found]
-    for layer in ordered:
-        norms = [norm for norm in readers.get(layer, ()) if isinstance(norm, Norm)]
-        if len(norms) == 1 and norms[0].running_mean is not None:
-            layer.norm = norms[0]
-    return ordered
+        with readers:
+            calibration.run(model, 0)
+    for layer, found in norms.items():
+        if len(found) == 1 and readers.count[layer] == layer.calls:
+            layer.norm = next((n for n in found if n.running_mean is not None), None)
+    return [layer for found in order.values() for layer in found]
+
+
+class _Readers(TorchDispatchMode):
+    """Counts the operations that read what each layer gives.
+
+    Attributes:
+        count: By layer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: dict[Layer, int] = {}
+        self._producers: dict[int, tuple[weakref.ref[Tensor], Layer]] = {}
+
+    def produced(self, layer: Layer, output: Any) -> None:
+        """Notes what a layer has given."""
+        if isinstance(output, Tensor):
+            self.count.setdefault(layer, 0)
+            self._producers[id(output)] = weakref.ref(output), layer
+
+    def producer(self, tensor: Any) -> Layer | None:
+        """Returns the layer that gave a tensor."""
+        reference, layer = self._producers.get(id(tensor), (None, None))
+        return layer if reference is not None and reference() is tensor else None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Runs an operation."""
+        for _, tensor in tensors_in((args, kwargs or {})):
+            layer = self.producer(tensor)
+            if layer is not None:
+                self.count[layer] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def watch(

@@ -1,7 +1,7 @@
 """Layers as matrices: what a convolution, linear layer or projection multiplies, row by row."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,7 @@ from torchcompress.core.errors import CalibrationError
 from torchcompress.reconstruction.windows import output_rows, padded, spread, windows
 
 Norm = nn.modules.batchnorm._BatchNorm
+Hook = Callable[[Tensor], None]
 M = TypeVar("M", bound=nn.Module, covariant=True)
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -73,6 +74,31 @@ class Layer(ABC, Generic[M]):
         They are float32, or float64 where the call was. A chunk holds at most `CHUNK` numbers, or
         one sample where that is more.
         """
+
+    @abstractmethod
+    def output_rows(self, y: Tensor) -> Tensor:
+        """Returns outputs, as in `Seen.y`, as rows (groups, n, outputs)."""
+
+    def probe(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        output: Any,
+        hooks: Sequence[tuple["Layer[Any]", Hook]],
+    ) -> Any:
+        """Returns the output of a call of the module, through which hooks see gradients.
+
+        Args:
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments.
+            output: What the module gave.
+            hooks: For each layer of the module what to call with the gradient of what the layer
+                gives, in the shape of `Seen.y`.
+        """
+        output = with_gradient(output)
+        for _, hook in hooks:
+            output.register_hook(hook)
+        return output
 
     def check(self, seen: "Seen", batch: int) -> None:
         """Refuses inputs that are not finite.
@@ -163,6 +189,11 @@ class Convolution(Layer[nn.modules.conv._ConvNd]):
             x, y = _computed(x), _computed(y)
             yield self._windows(x, y.shape[2:]), output_rows(y, module.groups)
 
+    def output_rows(self, y: Tensor) -> Tensor:
+        """Returns outputs (samples, channels, *space) as rows."""
+        y = y[None] if y.dim() == self.module.weight.dim() - 1 else y
+        return output_rows(y, self.module.groups)
+
     def _windows(self, x: Tensor, out: torch.Size) -> Tensor:
         module = self.module
         kernel, dilation, stride = module.kernel_size, module.dilation, module.stride
@@ -213,6 +244,15 @@ class Linear(Layer[nn.Linear]):
         count = max(1, CHUNK // x.shape[1])
         for part, out in zip(x.split(count), y.split(count), strict=True):
             yield _computed(part)[None], _computed(out)[None]
+
+    def output_rows(self, y: Tensor) -> Tensor:
+        """Returns outputs as rows."""
+        return y.reshape(1, -1, y.shape[-1])
+
+
+def with_gradient(output: Tensor) -> Tensor:
+    """Returns a tensor that requires a gradient, equal to the given one, and no leaf."""
+    return output if output.requires_grad else output + torch.zeros_like(output, requires_grad=True)
 
 
 def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> Tensor:

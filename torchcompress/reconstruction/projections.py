@@ -1,6 +1,6 @@
 """The projections of `nn.MultiheadAttention` as layers: query, key, value and output."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchcompress.core.modules import shadow
-from torchcompress.reconstruction.layers import Layer, Seen
+from torchcompress.reconstruction.layers import Hook, Layer, Seen, with_gradient
 
 _ARGUMENTS = ("query", "key", "value")
 
@@ -69,6 +69,31 @@ class Projection(Layer[nn.MultiheadAttention]):
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
         yield x.to(wide)[None], y.to(wide)[None]
 
+    def output_rows(self, y: Tensor) -> Tensor:
+        """Returns outputs as rows."""
+        return y.reshape(1, -1, y.shape[-1])
+
+    def probe(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        output: Any,
+        hooks: Sequence[tuple[Layer[Any], Hook]],
+    ) -> Any:
+        """Returns the output of the attention, worked out from its projections.
+
+        These are made outside the module, by the layers, so that each has a gradient; a twin whose
+        own projections are the identity does the rest.
+        """
+        parts = [Projection("", "", self.module, part=part) for part in range(3)]
+        made = [with_gradient(p.tensors(args, kwargs, output).y) for p in parts]
+        rest = {name: value for name, value in kwargs.items() if name not in _ARGUMENTS}
+        result, *others = _projected(self.module)(*made, *args[3:], **rest)
+        for layer, hook in hooks:
+            assert isinstance(layer, Projection)
+            (result if layer.part == 3 else made[layer.part]).register_hook(hook)
+        return (result, *others)
+
     def _parameter(self) -> Tensor:
         module, width = self.module, self.module.embed_dim
         if self.part == 3:
@@ -104,3 +129,26 @@ def _before_output(
         if bare.out_proj.bias is not None:
             bare.out_proj.bias.data = torch.zeros_like(bare.out_proj.bias)
         return bare(*args, **kwargs)[0]
+
+
+def _projected(module: nn.MultiheadAttention) -> nn.MultiheadAttention:
+    """Returns a twin of an attention whose query, key and value are projected already."""
+    weight = module.out_proj.weight
+    twin = nn.MultiheadAttention(
+        module.embed_dim,
+        module.num_heads,
+        module.dropout,
+        bias=module.out_proj.bias is not None,
+        add_zero_attn=module.add_zero_attn,
+        batch_first=module.batch_first,
+        device=weight.device,
+        dtype=weight.dtype,
+    ).requires_grad_(False)
+    assert twin.in_proj_weight is not None
+    with torch.no_grad():
+        twin.in_proj_weight.copy_(torch.eye(module.embed_dim).repeat(3, 1))
+        if twin.in_proj_bias is not None:
+            twin.in_proj_bias.zero_()
+    twin.out_proj = module.out_proj
+    twin.bias_k, twin.bias_v = module.bias_k, module.bias_v
+    return twin.train(module.training)

@@ -51,13 +51,25 @@ def fit_support(moments: Moments, prior: Tensor, kept: Tensor, *, damping: float
         inside = real[:, :, None] & real[:, None, :]
         system = gram[group][columns[:, :, None], columns[:, None, :]] * inside
         system.diagonal(dim1=1, dim2=2).add_(~real)
-        factor = torch.linalg.cholesky(system)
+        factor = _factor(system)
         wanted = right[group][rows].gather(1, columns) * real
         solved = torch.cholesky_solve(wanted[:, :, None], factor)[:, :, 0] * real
         spread = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
         weight[group] = _put(weight[group], rows, columns, solved)
         saliency[group] = _put(saliency[group], rows, columns, solved.square() / spread)
     return Fit(weight, saliency)
+
+
+def _factor(system: Tensor) -> Tensor:
+    """Returns Cholesky factors, with more damping where rounding has made a system indefinite."""
+    factor, failed = torch.linalg.cholesky_ex(system)
+    extra = system.diagonal(dim1=1, dim2=2).mean(1)[:, None]
+    scale = 1e-6
+    while failed.any():
+        system.diagonal(dim1=1, dim2=2).add_(scale * extra * (failed > 0)[:, None])
+        factor, failed = torch.linalg.cholesky_ex(system)
+        scale *= 10
+    return factor
 
 
 def _supports(kept: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:

@@ -112,12 +112,13 @@ class _Runs:
         if self._module is layer.module:
             return [call for _, call in self._at]
         self._module, self._at = layer.module, []
-        for self._index, self._current in enumerate(self._runs):
-            found = self._current.advance()
+        for index, run in enumerate(self._runs):
+            self._index, self._current = index, run
+            found = run.advance()
             if found is None or found[0] is not layer.module:
                 raise CalibrationError(
                     "is not called when it is on the first batch",
-                    where=f"{layer.name}, calibration batch {self._index}",
+                    where=f"{layer.name}, calibration batch {index}",
                     hint="give batches on which the model takes one path",
                 )
             self._at.append(found)
