@@ -19,6 +19,7 @@ from torchcompress.pruning import (
     plan_channels,
     prune_channels,
     remove_dead_channels,
+    sparsify,
 )
 from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan, quantize
 from torchcompress.recipe import Recipe, RunResult, load_recipe, run_recipe
@@ -57,4 +58,5 @@ __all__ = [
     "quantize",
     "run_recipe",
     "save",
+    "sparsify",
 ]

@@ -4,6 +4,8 @@ import torch
 from torchcompress.errors import CalibrationError
 from torchcompress.reconstruction.gram import damped, inverse, output_error
 
+torch.manual_seed(0)
+
 
 def gram_of(rows: torch.Tensor) -> torch.Tensor:
     return (rows.T @ rows)[None]

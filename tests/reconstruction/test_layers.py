@@ -11,6 +11,8 @@ from torchcompress.reconstruction import layers as layers_module
 from torchcompress.reconstruction.capture import Calibration, solvable_layers, watch
 from torchcompress.reconstruction.layers import Layer, Seen
 
+torch.manual_seed(0)
+
 CONVOLUTIONS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1), (2, 4, 9)),
     "2d": (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (2, 4, 9, 8)),

@@ -7,6 +7,8 @@ from torch import Tensor
 from torchcompress.reconstruction.gram import damped, inverse
 from torchcompress.reconstruction.obs import Tiles, prune, removal_order, saliency
 
+torch.manual_seed(0)
+
 COLUMNS = 8
 X = torch.randn(2, 50, COLUMNS, dtype=torch.float64) @ torch.randn(2, COLUMNS, COLUMNS).double()
 GRAM = X.mT @ X

@@ -8,6 +8,8 @@ from torchcompress.errors import CalibrationError, CompressError
 from torchcompress.reconstruction.gram import damped
 from torchcompress.reconstruction.rounding import round_weights
 
+torch.manual_seed(0)
+
 COLUMNS = 5
 X = torch.randn(2, 40, COLUMNS, dtype=torch.float64) @ torch.randn(2, COLUMNS, COLUMNS).double()
 GRAM = X.mT @ X

@@ -8,6 +8,8 @@ from torch import nn
 from torchcompress.reconstruction.capture import Calibration, solvable_layers
 from torchcompress.reconstruction.statistics import Moments, collect
 
+torch.manual_seed(0)
+
 X = torch.randn(60, 3, 5, dtype=torch.float64) + 1
 Y = torch.randn(60, 3, 2, dtype=torch.float64) - 2
 

@@ -6,6 +6,8 @@ from torchcompress.reconstruction import support
 from torchcompress.reconstruction.statistics import Moments
 from torchcompress.reconstruction.support import fit_support
 
+torch.manual_seed(0)
+
 X = torch.randn(2, 60, 7, dtype=torch.float64)
 Y = torch.randn(2, 60, 3, dtype=torch.float64)
 PRIOR = torch.randn(2, 3, 7, dtype=torch.float64)

@@ -11,6 +11,7 @@ from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.pruner import ChannelPruner
 from torchcompress.pruning.regularizers import BNSparsity, GroupLasso, Growing
 from torchcompress.pruning.schedules import Cubic, Iterative, OneShot
+from torchcompress.pruning.sparsify import sparsify
 from torchcompress.pruning.weights import HoldZeros, MagnitudePruner, RigL, SparsityPlan
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "mend",
     "plan_channels",
     "prune_channels",
+    "sparsify",
     "remove_dead_channels",
 ]

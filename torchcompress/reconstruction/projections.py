@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchcompress.core.modules import shadow
 from torchcompress.reconstruction.layers import Hook, Layer, Seen, with_gradient
 
 _ARGUMENTS = ("query", "key", "value")
@@ -82,13 +81,12 @@ class Projection(Layer[nn.MultiheadAttention]):
     ) -> Any:
         """Returns the output of the attention, worked out from its projections.
 
-        These are made outside the module, by the layers, so that each has a gradient; a twin whose
-        own projections are the identity does the rest.
+        These are made outside the module, so that each has a gradient; an attention whose own
+        projections are the identity does the rest.
         """
         parts = [Projection("", "", self.module, part=part) for part in range(3)]
         made = [with_gradient(p.tensors(args, kwargs, output).y) for p in parts]
-        rest = {name: value for name, value in kwargs.items() if name not in _ARGUMENTS}
-        result, *others = _projected(self.module)(*made, *args[3:], **rest)
+        result, *others = _core(self.module)(*made, *args[3:], **_others(kwargs))
         for layer, hook in hooks:
             assert isinstance(layer, Projection)
             (result if layer.part == 3 else made[layer.part]).register_hook(hook)
@@ -120,35 +118,40 @@ def _before_output(
     module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Tensor:
     """Returns what the output projection reads: the attention with the identity for it."""
-    bare = shadow(module)
-    bare._forward_hooks.clear()
-    bare._forward_pre_hooks.clear()
-    weight = bare.out_proj.weight
+    core, weight = _core(module), module.out_proj.weight
+    core.out_proj = nn.modules.linear.NonDynamicallyQuantizableLinear(
+        module.embed_dim, module.embed_dim, bias=False, device=weight.device, dtype=weight.dtype
+    )
     with torch.no_grad():
-        weight.data = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        if bare.out_proj.bias is not None:
-            bare.out_proj.bias.data = torch.zeros_like(bare.out_proj.bias)
-        return bare(*args, **kwargs)[0]
+        core.out_proj.weight.copy_(torch.eye(module.embed_dim))
+        made = [
+            Projection("", "", module, part=part).tensors(args, kwargs, None).y for part in range(3)
+        ]
+        return core(*made, *args[3:], **_others(kwargs))[0]
 
 
-def _projected(module: nn.MultiheadAttention) -> nn.MultiheadAttention:
-    """Returns a twin of an attention whose query, key and value are projected already."""
+def _others(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _ARGUMENTS}
+
+
+def _core(module: nn.MultiheadAttention) -> nn.MultiheadAttention:
+    """Returns an attention like another, whose query, key and value are projected already."""
     weight = module.out_proj.weight
-    twin = nn.MultiheadAttention(
+    core = nn.MultiheadAttention(
         module.embed_dim,
         module.num_heads,
         module.dropout,
-        bias=module.out_proj.bias is not None,
+        bias=module.in_proj_bias is not None,
         add_zero_attn=module.add_zero_attn,
         batch_first=module.batch_first,
         device=weight.device,
         dtype=weight.dtype,
     ).requires_grad_(False)
-    assert twin.in_proj_weight is not None
+    assert core.in_proj_weight is not None
     with torch.no_grad():
-        twin.in_proj_weight.copy_(torch.eye(module.embed_dim).repeat(3, 1))
-        if twin.in_proj_bias is not None:
-            twin.in_proj_bias.zero_()
-    twin.out_proj = module.out_proj
-    twin.bias_k, twin.bias_v = module.bias_k, module.bias_v
-    return twin.train(module.training)
+        core.in_proj_weight.copy_(torch.eye(module.embed_dim).repeat(3, 1))
+        if core.in_proj_bias is not None:
+            core.in_proj_bias.zero_()
+    core.out_proj = module.out_proj
+    core.bias_k, core.bias_v = module.bias_k, module.bias_v
+    return core.train(module.training)

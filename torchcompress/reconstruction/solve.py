@@ -4,9 +4,12 @@ import torch
 from torch import Tensor
 
 from torchcompress.reconstruction.gram import DAMPING, damped, inverse
-from torchcompress.reconstruction.obs import prune, saliency
+from torchcompress.reconstruction.obs import prune, removal_order, saliency
 from torchcompress.reconstruction.statistics import Moments
 from torchcompress.reconstruction.support import Fit, fit_support
+
+SMALL = 10**8
+"""Steps up to which weights are removed one by one: some seconds."""
 
 
 def fit(moments: Moments, prior: Tensor, kept: Tensor, *, damping: float = DAMPING) -> Fit:
@@ -36,18 +39,31 @@ def fit(moments: Moments, prior: Tensor, kept: Tensor, *, damping: float = DAMPI
     )
     alone = prior * kept
     worse = moments.error(found.weight) > moments.error(alone)
-    return Fit(torch.where(worse[:, :, None], alone, found.weight), found.saliency)
+    weight = torch.where(worse[:, :, None], alone, found.weight)
+    small = weight.numel() * columns**2 <= SMALL
+    return Fit(weight, removal_costs(moments, weight, damping=damping) if small else found.saliency)
 
 
 def removal_costs(moments: Moments, weight: Tensor, *, damping: float = DAMPING) -> Tensor:
-    """Returns what the removal of each weight alone raises the squared error by.
+    """Returns what the removal of each weight raises the squared error by; zero for a zero.
+
+    In a small layer the weights of a row go one by one, each at its price after those before it,
+    or theirs where that is more: the costs of a row so add up to its error. In a large one it is
+    the price of the removal of that weight alone, which says too little of several that stand for
+    each other.
 
     Args:
         moments: Sums of the inputs, centered where a constant is fitted too.
         weight: (groups, outputs, columns).
         damping: Relative to the mean of the Gram matrix's diagonal.
     """
-    return 2 * saliency(weight.to(moments.xx.dtype), inverse(moments.xx, damping))
+    inverted = inverse(moments.xx, damping)
+    if weight.numel() * weight.shape[2] ** 2 > SMALL:
+        return 2 * saliency(weight.to(inverted.dtype), inverted)
+    step, cost = removal_order(weight.to(inverted.dtype), inverted)
+    order = step.argsort(2)
+    rising = cost.gather(2, order).cummax(2).values
+    return 2 * torch.zeros_like(rising).scatter_(2, order, rising)
 
 
 def _fit_by_sweep(moments: Moments, prior: Tensor, kept: Tensor, damping: float) -> Fit:

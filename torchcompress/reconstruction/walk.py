@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from torchcompress.core.errors import CalibrationError
-from torchcompress.core.modules import undisturbed
+from torchcompress.core.modules import eval_mode, undisturbed
 from torchcompress.core.progress import progress
 from torchcompress.graph.running import plain_kernels
 from torchcompress.reconstruction.capture import Calibration
@@ -28,10 +28,10 @@ def walk(
     """Yields every layer with the moments of its inputs, towards the outputs of a dense model.
 
     What the caller writes into a layer before it asks for the next one is what the layers after it
-    get to see: the forward passes of all batches stop at each layer and go on from there, so that
-    a walk costs one pass of each model. The activations that live at a layer are held for all
-    batches and both models. A layer that one pass calls several times is looked at in passes of
-    its own, and its first call then goes on with what was written.
+    get to see, and stays, in buffers too: the forward passes of all batches stop at each layer and
+    go on from there, so that a walk costs one pass of each model. The activations that live at a
+    layer are held for all batches and both models. A layer that one pass calls several times is
+    looked at in passes of its own, and its first call then goes on with what was written.
 
     Args:
         model: The model whose layers change on the way.
@@ -45,8 +45,8 @@ def walk(
         CalibrationError: A batch on which a model fails or takes another path.
     """
     with ExitStack() as stack:
-        stack.enter_context(undisturbed(model))
         stack.enter_context(undisturbed(dense))
+        stack.enter_context(eval_mode(model))  # What the caller writes into buffers stays.
         stack.enter_context(plain_kernels())
         ours = _Runs(model, layers, calibration, stack, after=False)
         theirs = _Runs(dense, twins, calibration, stack, after=True)
