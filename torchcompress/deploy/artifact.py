@@ -65,7 +65,7 @@ def save(
             architecture=None
             if known is None
             else StoredArchitecture(name=known.name, args=known.args),
-            plans=[plan_to_json(plan) for plan in history(model)],
+            plans=[plan_to_json(_beside(plan, tensors)) for plan in history(model)],
             program=model.program_json() if quantized else None,
             input_shape=None if input_shape is None else list(input_shape),
             measurements=measurements or {},
@@ -100,7 +100,7 @@ def load(
     """
     path = Path(path)
     manifest, tensors = read_container(path)
-    plans = _plans(path, manifest)
+    plans = [_beside(plan, tensors) for plan in _plans(path, manifest)]
     arch = manifest.architecture
     known = None if arch is None else Architecture(arch.name, dict(arch.args))
     tensors |= {name: tensors[source] for name, source in manifest.aliases.items()}
@@ -124,6 +124,11 @@ def read_manifest(path: str | Path) -> Manifest:
         ArtifactError: A file that is truncated, altered or no artifact.
     """
     return read_container(Path(path))[0]
+
+
+def _beside(plan: Plan, tensors: Mapping[str, Tensor]) -> Plan:
+    """Returns a plan that says nothing which the tensors say; of such a plan, the plan itself."""
+    return plan.beside(tensors) if isinstance(plan, SparsityPlan) else plan
 
 
 def _untied(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -56,6 +56,17 @@ def test_into_the_artifact(sparse: nn.Sequential, tmp_path: Path) -> None:
     assert tc.history(tc.load(path)) == tc.history(int8)
 
 
+def test_the_artifact_holds_no_zero_twice(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(200, 1000), nn.Linear(1000, 10))
+    MagnitudePruner(model, pattern="2:4").finalize()
+    sizes = []
+    for history in (tc.history(model), ()):
+        model.__dict__["_torchcompress_history"] = history
+        tc.save(model, tmp_path / "model.tcz")
+        sizes.append((tmp_path / "model.tcz").stat().st_size)
+    assert sizes[0] - sizes[1] < 500 < 200_000 / 8
+
+
 def test_onto_a_fresh_model(sparse: nn.Sequential) -> None:
     (plan,) = tc.history(sparse)
     fresh = plan.apply(net())

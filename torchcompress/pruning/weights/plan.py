@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -67,6 +67,25 @@ class SparsityPlan(Plan):
         zero(dict(sparse.named_parameters()), self.kept)
         record(sparse, self)
         return model if inplace else sparse
+
+    def beside(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Returns a plan whose masks are those bits that tensors stored beside it do not show.
+
+        A mask becomes its difference from where the tensor of its name is not zero, which is
+        nothing at all where the tensor has just these zeros. Done twice it gives the plan back.
+
+        Args:
+            tensors: By name; a mask without a tensor of its shape stays.
+        """
+        shown = {
+            name: tensors[name].cpu() != 0
+            for name, mask in self.kept.items()
+            if name in tensors and tensors[name].shape == mask.shape
+        }
+        kept = {
+            name: mask ^ shown[name] if name in shown else mask for name, mask in self.kept.items()
+        }
+        return replace(self, kept=kept)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values; a mask is packed to one bit a weight and compressed."""
