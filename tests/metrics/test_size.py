@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from torchcompress.metrics.size import (
     count_params,
+    count_zeros,
     entropy_bytes,
     file_bytes,
     state_dict_bytes,
@@ -31,10 +32,19 @@ class Packed(nn.Module):
     """Keeps its weights in a buffer, as an int8 model does."""
 
     parameter_count = 17
+    zero_count = 3
 
 
 def test_a_model_that_keeps_weights_in_buffers_says_how_many() -> None:
     assert count_params(Packed()) == 17
+    assert count_zeros(Packed()) == 3
+
+
+def test_zeros_are_counted_whatever_their_sign() -> None:
+    layer = nn.Linear(4, 4)
+    layer.weight.data[0, :3] = torch.tensor([0.0, -0.0, 1e-40])
+    layer.bias.data[2] = 0
+    assert count_zeros(layer) == 3
 
 
 def test_the_size_of_a_file(tmp_path: Path) -> None:

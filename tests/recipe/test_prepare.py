@@ -30,6 +30,18 @@ def test_a_sound_recipe_gives_network_and_data(tiny_recipe: Path) -> None:
         (["stage.1.target={macs = 1e9}"], "stage[1].target.macs: 1,000,000,000 macs are more"),
         (["stage.1.target={macs = 1e-6}"], "stage[1].target.macs"),
         (["stage.1.exclude=['*']"], "stage[1]"),
+        (
+            ["stage.1={kind='prune.weights', target={sparsity=0.9}, exclude=['conv9']}"],
+            "stage[1].exclude: 'conv9' matches no convolution",
+        ),
+        (
+            ["stage.1={kind='prune.weights', target={sparsity=0.9}}"],
+            "stage[1].target.sparsity: sparsity=0.9 asks for",
+        ),
+        (
+            ["stage.1={kind='prune.weights', pattern='2:3', keep_ends=false}"],
+            "stage[1] (3): 2:3 does not divide",
+        ),
         (["data.root=/no/such/folder"], "/no/such/folder"),
         (["data.calibration=257"], "data.calibration: 257 images asked, 256 in"),
         (["model.args={widht = 3}"], "widht"),

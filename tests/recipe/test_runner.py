@@ -16,7 +16,7 @@ from torchcompress.quantization import Int8Model
 from torchcompress.recipe.network import build_network
 from torchcompress.recipe.read import load_recipe
 from torchcompress.recipe.runner import RunResult, run_recipe
-from torchcompress.report import read_report
+from torchcompress.report import read_report, report_to_text
 
 KINDS = ["train", "prune.channels", "distill", "quantize.ptq"]
 
@@ -68,6 +68,46 @@ def test_the_accuracies_are_those_of_the_saved_models(result: RunResult, tiny_im
         model = load(result.folder / stage.file, trust=["tiny_network:tiny"])
         assert evaluate(model, data.val).fraction == stage.accuracy
     assert len(history(load(result.folder / "model.tcz"))) == 2
+
+
+def test_zeros_stay_through_training_and_int8_and_are_said(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    stages = [
+        "{kind='train', epochs=1}",
+        "{kind='prune.weights', target={sparsity=0.7}, keep_ends=false, epochs=2, lr=0.01,"
+        " loss=[{name='dist'}, {name='ce'}]}",
+        "{kind='distill', epochs=1, lr=0.01}",
+        "{kind='quantize.ptq'}",
+    ]
+    recipe = load_recipe(tiny_recipe, [f"stage=[{', '.join(stages)}]"])
+    report = run_recipe(recipe, out=tmp_path / "out").report
+    dense, pruned, distilled, quantized = report.stages
+    assert dense.zeros < 0.1 * dense.params
+    assert 0.65 * pruned.params < pruned.zeros == distilled.zeros <= quantized.zeros
+    plan = history(load(tmp_path / "out" / "model.tcz"))[0]
+    assert isinstance(plan, torchcompress.SparsityPlan)
+    sparse = load(tmp_path / "out" / distilled.file, trust=["tiny_network:tiny"])
+    for name, mask in plan.kept.items():
+        assert torch.equal(sparse.get_parameter(name) != 0, mask)
+    weights, epochs = pruned.tables
+    assert sum(int(row[2] or 0) for row in weights.rows) == sum(plan.zeros.values())
+    assert [row[-3] for row in epochs.rows] == [0.0, 1.0]
+    assert epochs.columns[-3] == "target_reached"
+    text = report_to_text(report)
+    assert "of the parameters are zero, which brings no speed on a CPU" in text
+    assert "what got smaller with them is the file" in text
+    assert text.count("zeros  ") >= 2
+
+
+def test_weights_go_at_once_where_nothing_trains(tiny_recipe: Path, tmp_path: Path) -> None:
+    stages = "{kind='train', epochs=1}, {kind='prune.weights', pattern='2:4', exclude=['0']}"
+    overrides = [f"stage=[{stages}]", "model.args={width=8}"]
+    result = run_recipe(load_recipe(tiny_recipe, overrides), out=tmp_path / "out")
+    (table,) = result.report.stages[1].tables
+    shares = {row[0]: row[3] for row in table.rows}
+    assert shares == {"0.weight": 0.0, "3.weight": 0.5, "7.weight": 0.0}
+    assert not (tmp_path / "out" / "02-prune.weights.csv").exists()
 
 
 def test_a_network_that_enters_untrained_is_compared_with_what_training_made_of_it(

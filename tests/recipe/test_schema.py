@@ -19,12 +19,14 @@ from torchcompress.recipe.schema import (
 from torchcompress.recipe.stage_schema import (
     KINDS,
     Distill,
-    LossSection,
     PruneChannels,
+    PruneWeights,
     QuantizePtq,
+    SparsitySection,
     TargetSection,
     Train,
 )
+from torchcompress.recipe.training_schema import LossSection
 from torchcompress.training import TrainerConfig
 
 TRAINING = """
@@ -87,6 +89,16 @@ teacher = "input"
 loss = [{{ name = "kd", weight = 2, options = {{ temperature = 2 }} }}, {{ name = "ce" }}]
 {TRAINING}
 [[stage]]
+kind = "prune.weights"
+target = {{ sparsity = 0.9 }}
+scope = "lamp"
+pattern = "block:4x4"
+exclude = ["fc"]
+keep_ends = false
+teacher = "input"
+loss = [{{ name = "dist" }}]
+{TRAINING}
+[[stage]]
 kind = "quantize.ptq"
 ranges = "mse"
 exclude = ["fc"]
@@ -142,6 +154,8 @@ def test_the_full_recipe_has_every_key() -> None:
         Train,
         PruneChannels,
         TargetSection,
+        PruneWeights,
+        SparsitySection,
         Distill,
         LossSection,
         QuantizePtq,
@@ -217,7 +231,15 @@ def test_every_key_misspelt_is_named_with_a_suggestion(path: tuple[str | int, ..
             "options.standardize: 2.0 is given",
         ),
         (("stage", 3, "loss", 0, "options"), {"temperature": True}, "where a number is needed"),
-        (("stage", 4, "ranges"), "max", "stage[4].ranges: 'max' is not known here"),
+        (("stage", 4, "target"), {"sparsity": 90}, "stage[4].target.sparsity: 90 is outside"),
+        (("stage", 4, "target"), {"macs": 0.5}, "stage[4].target.macs: unknown key"),
+        (("stage", 4, "pattern"), "2:2", "stage[4].pattern: 2:2 keeps 2 of 2"),
+        (("stage", 4, "pattern"), "2:4", "stage[4].target: sparsity=0.9 does not go with"),
+        (("stage", 4, "scope"), "isomorphic", "stage[4].scope: 'isomorphic' is not known here"),
+        (("stage", 4, "epochs"), 0, "stage[4].epochs: 0"),
+        (("stage", 4, "lr"), -1, "stage[4].lr: -1 is not above 0"),
+        (("stage", 4, "loss"), [{"name": "ce"}] * 2, "stage[4].loss: this loss is given twice"),
+        (("stage", 5, "ranges"), "max", "stage[5].ranges: 'max' is not known here"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(
@@ -258,13 +280,20 @@ def test_all_faults_are_told_at_once() -> None:
 def test_nothing_can_follow_int8() -> None:
     data = full()
     data["stage"].append({"kind": "quantize.ptq"})
-    with pytest.raises(RecipeError, match=r"stage\[5\]: 'quantize.ptq' cannot change an int8"):
+    with pytest.raises(RecipeError, match=r"stage\[6\]: 'quantize.ptq' cannot change an int8"):
         Recipe.model_validate(data)
 
 
 def test_two_stages_of_one_kind_are_two_stages() -> None:
     kinds = [stage.kind for stage in Recipe.model_validate(full()).stage]
-    assert kinds == ["train", "prune.channels", "prune.channels", "distill", "quantize.ptq"]
+    assert kinds == [
+        "train",
+        "prune.channels",
+        "prune.channels",
+        "distill",
+        "prune.weights",
+        "quantize.ptq",
+    ]
 
 
 def test_file_python_and_json_forms_are_equal() -> None:
@@ -287,6 +316,25 @@ def test_a_recipe_is_not_changed_by_what_it_was_made_of() -> None:
     data["stage"].clear()
     data["data"]["augment"].append("crop")
     assert recipe == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", 0.1), ("teacher", "input"), ("loss", [{"name": "ce"}])]
+)
+def test_keys_of_a_training_that_does_not_happen_are_refused(key: str, value: Any) -> None:
+    stage = {"kind": "prune.weights", "target": {"sparsity": 0.9}}
+    recipe = Recipe.model_validate(changed(("stage",), [stage]))
+    assert Recipe.model_validate(json.loads(json.dumps(recipe.to_json()))) == recipe
+    with pytest.raises(RecipeError, match="has no effect without epochs") as caught:
+        Recipe.model_validate(changed(("stage",), [{**stage, key: value}]))
+    assert caught.value.where == f"stage[0].{key}"
+
+
+def test_an_n_of_m_pattern_needs_no_target() -> None:
+    stage = {"kind": "prune.weights", "pattern": "2:4"}
+    Recipe.model_validate(changed(("stage",), [stage]))
+    with pytest.raises(RecipeError, match=r"stage\[0\]\.target: is missing"):
+        Recipe.model_validate(changed(("stage",), [{"kind": "prune.weights"}]))
 
 
 def test_keys_that_are_left_out_have_the_defaults_of_the_trainer() -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -49,6 +50,26 @@ def test_what_did_not_get_better_is_said(sample_report: Callable[..., Report]) -
     assert slower[0] == "It got slower with 1 thread, batch 1: 2.10 ms before, 4.20 ms after."
     assert len(slower) == 3
     assert notes(sample_report(speedup=1.0))[0].startswith("It is not measurably faster")
+
+
+def test_zeros_are_said_to_bring_no_speed(sample_report: Callable[..., Report]) -> None:
+    report = sample_report()
+    assert "zeros" not in report_to_text(report)
+    first, second, third = report.stages
+    sparse = replace(second, kind="prune.weights", zeros=2_430_000, file_bytes=1_500_000)
+    stages = [first, sparse, replace(third, zeros=2_430_000)]
+    report = replace(report, stages=stages, after=stages[-1])
+    (said,) = notes(report)
+    assert said.startswith("90.00 % of the parameters are zero, which brings no speed on a CPU")
+    assert said.endswith("what got smaller with them is the file: 10.90 MB before, 1.50 MB after.")
+    lines = report_to_text(report).splitlines()
+    rows = [re.split(r"  +", line) for line in lines if line.startswith("zeros")]
+    assert rows == [
+        ["zeros", "0.00 %", "90.00 %", "no faster on a CPU"],
+        ["zeros", "0.00 %", "0.00 %", "90.00 %", "90.00 %"],
+    ]
+    larger = replace(report, stages=[first, replace(sparse, file_bytes=10_900_000), stages[2]])
+    assert "nothing shrank" in notes(larger)[0]
 
 
 def test_a_table_is_aligned() -> None:

@@ -11,7 +11,7 @@ from torchcompress.core.inputs import Inputs, call
 from torchcompress.graph.macs import count_macs
 from torchcompress.metrics.accuracy import evaluate
 from torchcompress.metrics.latency import LatencySetting, Ratio, measure_latency
-from torchcompress.metrics.size import count_params, file_bytes, state_dict_bytes
+from torchcompress.metrics.size import count_params, count_zeros, file_bytes, state_dict_bytes
 
 DEFAULT_SETTINGS = (LatencySetting(batch=1), LatencySetting(batch=8))
 """One thread, one sample and eight."""
@@ -26,6 +26,7 @@ class Measurement:
         file_bytes: Size of the file that holds it; without a file, of its state_dict.
         params: Weights and biases.
         macs: Multiply-accumulates of one forward pass on one sample.
+        zeros: Weights and biases that are exactly zero.
         latency_ms: Milliseconds by setting, such as `"threads=1,batch=8"`.
     """
 
@@ -33,6 +34,7 @@ class Measurement:
     file_bytes: int
     params: int
     macs: int
+    zeros: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -146,4 +148,5 @@ def _without_latency(
         file_bytes=state_dict_bytes(model) if file is None else file_bytes(file),
         params=count_params(model),
         macs=count_macs(float_form(model, one), one),
+        zeros=count_zeros(model),
     )

@@ -20,6 +20,18 @@ def count_params(model: nn.Module) -> int:
     return own if isinstance(own, int) else sum(p.numel() for p in model.parameters())
 
 
+def count_zeros(model: nn.Module) -> int:
+    """Returns how many of a model's weights and biases are exactly zero.
+
+    An int8 model says itself how many there are (`zero_count`).
+
+    Args:
+        model: Any model.
+    """
+    own = getattr(model, "zero_count", None)
+    return own if isinstance(own, int) else sum(int((p == 0).sum()) for p in model.parameters())
+
+
 def state_dict_bytes(model: nn.Module) -> int:
     """Returns the bytes of the tensors in a model's state_dict, each in its own dtype.
 

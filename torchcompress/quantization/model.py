@@ -92,6 +92,13 @@ class Int8Model(nn.Module):
         """Weights and biases."""
         return sum(t.numel() for name, t in self.tensors.items() if not name.endswith(".scale"))
 
+    @property
+    def zero_count(self) -> int:
+        """Weights and biases that are exactly zero."""
+        return sum(
+            int((t == 0).sum()) for name, t in self.tensors.items() if not name.endswith(".scale")
+        )
+
     def table(self) -> tuple[Row, ...]:
         """Returns a row for each layer: int8 or float and why, its grid, its measured SQNR."""
         return self._rows

@@ -13,8 +13,13 @@ from torchcompress.quantization.trace import trace
 from torchcompress.recipe.faults import as_recipe_error
 from torchcompress.recipe.network import build_network
 from torchcompress.recipe.schema import DataSection, Recipe
-from torchcompress.recipe.stage_schema import PruneChannels, QuantizePtq, Train
-from torchcompress.recipe.stages import rehearse_pruning
+from torchcompress.recipe.stage_schema import (
+    PruneChannels,
+    PruneWeights,
+    QuantizePtq,
+    Train,
+)
+from torchcompress.recipe.stages import rehearse_pruning, weight_pruner
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,9 @@ def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
         with as_recipe_error(f"stage[{index}]", type(stage).model_fields):
             if isinstance(stage, PruneChannels):
                 model = rehearse_pruning(stage, model, example).apply(model)
+            elif isinstance(stage, PruneWeights):
+                model = copy.deepcopy(model)
+                weight_pruner(stage, model).finalize()
             elif isinstance(stage, QuantizePtq):
                 match_names(stage.exclude, names, "exclude")
                 trace(model)

@@ -1,30 +1,24 @@
 """The kinds of stages and their keys."""
 
 import difflib
-from dataclasses import fields
-from inspect import signature
 from typing import Annotated, Any, Literal, Self
 
-import torch
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    NonNegativeFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Discriminator, Field, PositiveInt, model_validator
 
 from torchcompress.core.errors import did_you_mean
 from torchcompress.core.target import Target
-from torchcompress.distillation.terms import LOSSES, LossTerm, loss_terms
 from torchcompress.pruning.floors import Floors
+from torchcompress.pruning.weights.pattern import check_pattern_target, parse_pattern
 from torchcompress.quantization.config import QuantizationConfig, RangeMethod
 from torchcompress.recipe.faults import as_fault, fault
 from torchcompress.recipe.section import Section
-from torchcompress.training.config import TrainerConfig
-
-_DEFAULTS = TrainerConfig()
+from torchcompress.recipe.training_schema import (
+    DEFAULTS,
+    LossSection,
+    TrainingKeys,
+    TrainingSection,
+    check_losses,
+)
 
 
 class TargetSection(Section):
@@ -48,85 +42,28 @@ class TargetSection(Section):
         return Target(**self.model_dump())
 
 
-class LossSection(Section):
-    """One term of a loss."""
+class SparsitySection(Section):
+    """What goes."""
 
-    name: str
-    """Its name in `torchcompress.distillation.losses`."""
-    weight: NonNegativeFloat = 1.0
-    """What the term is multiplied by."""
-    options: dict[str, bool | float] = {}
-    """Keyword arguments of the loss, such as `{ temperature = 2.0 }`."""
+    sparsity: float
+    """The fraction of all weights of convolutions and linear layers that becomes zero."""
 
     @model_validator(mode="after")
-    def _is_a_loss(self) -> Self:
-        if self.name not in LOSSES:
-            hint = did_you_mean(self.name, LOSSES)
-            raise fault(f"{self.name!r} is not a loss", key="name", hint=hint)
-        known = LOSSES[self.name].options
-        defaults = signature(LOSSES[self.name].function).parameters
-        for option, value in self.options.items():
-            key = f"options.{option}"
-            if option not in known:
-                raise fault("unknown key", key=key, hint=did_you_mean(option, known))
-            switch = isinstance(defaults[option].default, bool)
-            if isinstance(value, bool) != switch:
-                needed = "true or false" if switch else "a number"
-                raise fault(f"{value!r} is given where {needed} is needed", key=key)
-        logits, labels = torch.zeros(2, 3), torch.tensor([0, 1])
-        loss = LOSSES[self.name]
-        with as_fault("options"):
-            loss.function(logits, logits if loss.reference == "teacher" else labels, **self.options)
-        return self
-
-    def term(self) -> LossTerm:
-        """Returns the term that the keys say."""
-        return LossTerm(self.name, self.weight, self.options)
-
-
-class TrainingSection(Section):
-    """What every stage that trains takes."""
-
-    epochs: int
-    """Passes over the training images."""
-    optimizer: str = _DEFAULTS.optimizer
-    """`sgd` with Nesterov momentum, or `adamw`."""
-    lr: float = _DEFAULTS.lr
-    """The highest learning rate."""
-    momentum: float = _DEFAULTS.momentum
-    """Of `sgd`."""
-    weight_decay: float = _DEFAULTS.weight_decay
-    """On weights, never on norms and biases."""
-    warmup_epochs: float = _DEFAULTS.warmup_epochs
-    """The learning rate rises over so many epochs, then falls along a cosine."""
-    clip_norm: float | None = _DEFAULTS.clip_norm
-    """The largest norm of the gradient."""
-    ema_decay: float | None = _DEFAULTS.ema_decay
-    """Decay of the running mean of the weights, which becomes the result."""
-    amp: str | None = _DEFAULTS.amp
-    """`bf16` for mixed precision."""
-    channels_last: bool = _DEFAULTS.channels_last
-    """The memory format of model and images."""
-    mixup_alpha: float = _DEFAULTS.mixup_alpha
-    """Of mixup; 0 is off."""
-
-    @model_validator(mode="after")
-    def _can_train(self) -> Self:
+    def _is_a_target(self) -> Self:
         with as_fault():
-            self.config(seed=0)
+            self.target()
         return self
 
-    def config(self, seed: int) -> TrainerConfig:
-        """Returns the trainer's configuration that the keys say."""
-        known = {field.name for field in fields(TrainerConfig)}
-        return TrainerConfig(**self.model_dump(include=known), seed=seed)
+    def target(self) -> Target:
+        """Returns the target that the key says."""
+        return Target(sparsity=self.sparsity)
 
 
 class Train(TrainingSection):
     """Trains on the labels."""
 
     kind: Literal["train"]
-    label_smoothing: float = _DEFAULTS.label_smoothing
+    label_smoothing: float = DEFAULTS.label_smoothing
     """Share of the label that is spread over all classes."""
 
 
@@ -167,6 +104,56 @@ class PruneChannels(Section):
         return self
 
 
+class PruneWeights(TrainingKeys):
+    """Sets single weights to zero, and keeps them there in later stages."""
+
+    kind: Literal["prune.weights"]
+    target: SparsitySection | None = None
+    """What goes; an n:m pattern brings its own."""
+    scope: Literal["global", "layer", "erk", "lamp"] | None = None
+    """Who competes: all weights, those of a layer, or by the rules of ERK or LAMP; by default all.
+    """
+    pattern: str | None = None
+    """`2:4` or another `n:m`, `block:4x4`, or single weights."""
+    exclude: list[str] = []
+    """Globs over the names of layers that stay as they are."""
+    keep_ends: bool = True
+    """Whether the first convolution and the classifier stay too."""
+    epochs: int | None = None
+    """Passes over the training images, in which weights go little by little; by default all go at
+    once, without training."""
+    teacher: Literal["input"] | None = None
+    """As in `distill`, where the stage trains."""
+    loss: list[LossSection] = []
+    """As in `distill`, where the stage trains; by default the labels alone."""
+
+    @model_validator(mode="after")
+    def _can_work(self) -> Self:
+        with as_fault("pattern"):
+            pattern = parse_pattern(self.pattern)
+        with as_fault("target"):
+            check_pattern_target(pattern, self.wanted())
+        if self.epochs is not None:
+            with as_fault():
+                self.trainer_config(self.epochs, seed=0)
+            if self.terms():
+                check_losses(self.terms())
+            return self
+        for name, known in type(self).model_fields.items():
+            training = name in TrainingKeys.model_fields or name in ("teacher", "loss")
+            if training and getattr(self, name) != known.default:
+                raise fault("has no effect without epochs", key=name, hint="give epochs too")
+        return self
+
+    def terms(self) -> list[LossSection]:
+        """Returns the terms of the loss; none for the labels alone."""
+        return self.loss or [LossSection(name="dist")] * (self.teacher is not None)
+
+    def wanted(self) -> Target | None:
+        """Returns the target that the keys say."""
+        return None if self.target is None else self.target.target()
+
+
 class Distill(TrainingSection):
     """Trains on the labels and on a teacher's answers."""
 
@@ -179,8 +166,7 @@ class Distill(TrainingSection):
 
     @model_validator(mode="after")
     def _names_each_loss_once(self) -> Self:
-        with as_fault("loss"):
-            loss_terms([loss.term() for loss in self.loss])
+        check_losses(self.loss)
         return self
 
 
@@ -198,7 +184,7 @@ class QuantizePtq(Section):
         return QuantizationConfig(ranges=self.ranges, exclude=tuple(self.exclude))
 
 
-KINDS = ("train", "prune.channels", "distill", "quantize.ptq")
+KINDS = ("train", "prune.channels", "prune.weights", "distill", "quantize.ptq")
 """The kinds of stages."""
 
 
@@ -219,7 +205,7 @@ def _has_a_known_kind(data: Any) -> Any:
 
 
 Stage = Annotated[
-    Annotated[Train | PruneChannels | Distill | QuantizePtq, Discriminator("kind")],
+    Annotated[Train | PruneChannels | PruneWeights | Distill | QuantizePtq, Discriminator("kind")],
     BeforeValidator(_has_a_known_kind),
 ]
 """One stage of any kind."""

@@ -1,5 +1,6 @@
 """What each kind of stage does to the model."""
 
+import math
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -8,14 +9,21 @@ from torch import Tensor, nn
 
 from torchcompress.data import Data, Loader
 from torchcompress.distillation import DistillationTrainer
-from torchcompress.pruning import PruningPlan, plan_channels
+from torchcompress.pruning import Cubic, MagnitudePruner, PruningPlan, SparsityPlan, plan_channels
 from torchcompress.pruning.channels import PlanOptions
 from torchcompress.pruning.fitted import apply_fitted
 from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.importance import IMPORTANCES
+from torchcompress.pruning.schedules import OneShot, Schedule
 from torchcompress.quantization import Int8Model, quantize
 from torchcompress.recipe.section import Section
-from torchcompress.recipe.stage_schema import Distill, PruneChannels, QuantizePtq, Train
+from torchcompress.recipe.stage_schema import (
+    Distill,
+    PruneChannels,
+    PruneWeights,
+    QuantizePtq,
+    Train,
+)
 from torchcompress.report import Cell, Table
 from torchcompress.training import CSVLog, Trainer, TrainingResult
 
@@ -38,6 +46,9 @@ class Context:
     seed: int
     log: Path
 
+
+_GRADUAL = 0.6
+"""The share of a training after which a gradual way has reached its target."""
 
 Outcome = tuple[nn.Module, list[Table]]
 """The model after a stage, and what the report shows about it."""
@@ -92,6 +103,27 @@ def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
 
 
 @run_stage.register
+def _(stage: PruneWeights, model: nn.Module, context: Context) -> Outcome:
+    if stage.epochs is None:
+        plan = weight_pruner(stage, model).finalize()
+        return model, [_weights_table(plan)]
+    steps = stage.epochs * len(context.data.train)
+    pruner = weight_pruner(stage, model, schedule=_gradual(steps))
+    config = stage.trainer_config(stage.epochs, context.seed)
+    callbacks = [pruner, CSVLog(context.log)]
+    data = context.data
+    if stage.terms():
+        terms = [loss.term() for loss in stage.terms()]
+        trainer: Trainer = DistillationTrainer(
+            model, context.teacher, data.train, data.val, config, terms, callbacks=callbacks
+        )
+    else:
+        trainer = Trainer(model, data.train, data.val, config, callbacks=callbacks)
+    result = trainer.fit()
+    return model, [_weights_table(pruner.finalize()), _epochs_table(result)]
+
+
+@run_stage.register
 def _(stage: QuantizePtq, model: nn.Module, context: Context) -> Outcome:
     quantized = quantize(model, context.data.calibration, stage.config())
     return quantized, [_layers_table(quantized)]
@@ -128,6 +160,35 @@ def rehearse_pruning(stage: PruneChannels, model: nn.Module, example: Tensor) ->
     return plan_channels(model, example, stage.target.target(), **options)
 
 
+def weight_pruner(
+    stage: PruneWeights,
+    model: nn.Module,
+    schedule: Schedule = OneShot(),  # noqa: B008
+) -> MagnitudePruner:
+    """Returns the pruner that a stage asks for.
+
+    Args:
+        stage: What the recipe says.
+        model: The model to prune; changed once the pruner takes part in a training or is finalized.
+        schedule: When how much of the way is gone.
+    """
+    return MagnitudePruner(
+        model,
+        stage.wanted(),
+        scope=stage.scope,
+        pattern=stage.pattern,
+        schedule=schedule,
+        exclude=stage.exclude,
+        keep_ends=stage.keep_ends,
+    )
+
+
+def _gradual(steps: int) -> Cubic:
+    """Returns a schedule that leaves the last part of a training to what remains."""
+    end = max(1, math.ceil(_GRADUAL * steps))
+    return Cubic(end=end, every=max(1, end // 20))
+
+
 def _plan_options(stage: PruneChannels) -> PlanOptions:
     return {
         "importance": stage.importance,
@@ -160,6 +221,16 @@ def _note(plan: PruningPlan, group: GroupCut) -> str | None:
     untested = "not tested" if group.name in plan.untested else None
     parts = (frozen, plan.inexact.get(group.name), plan.notes.get(group.name), untested)
     return "; ".join(part for part in parts if part) or None
+
+
+def _weights_table(plan: SparsityPlan) -> Table:
+    zeros = plan.zeros
+    rows: list[list[Cell]] = []
+    for name, shape in plan.shapes.items():
+        size = math.prod(shape)
+        rows.append([name, size, zeros[name], zeros[name] / size, plan.notes.get(name)])
+    columns = ["weight", "weights", "zeros", "sparsity", "note"]
+    return Table(title=f"zeros, {plan.target}", columns=columns, rows=rows)
 
 
 def _epochs_table(result: TrainingResult) -> Table:

@@ -160,6 +160,7 @@ def _check_numbers(report: Report, where: str) -> None:
     for model in models:
         accuracy = 0.0 if model.accuracy is None else model.accuracy
         sound = 0 <= accuracy <= 1 and min(model.file_bytes, model.params, model.macs) > 0
+        sound = sound and 0 <= model.zeros <= model.params
         timed = all(model.latency_ms.get(setting, 0) > 0 for setting in settings)
         if not (report.stages and settings and sound and timed):
             raise ArtifactError(

@@ -12,8 +12,10 @@ from torchcompress.report.words import (
     milliseconds,
     percent,
     points,
+    prunes_weights,
     setting_words,
     smaller,
+    zeros,
 )
 
 
@@ -54,7 +56,7 @@ def summary_rows(report: Report) -> list[Row]:
     """
     before, after = report.before, report.after
     headline, *others = report.speedup
-    return [
+    rows = [
         Row(
             name="accuracy",
             before=percent(before.accuracy),
@@ -74,6 +76,10 @@ def summary_rows(report: Report) -> list[Row]:
         *(_latency_row(report, setting) for setting in others),
         _count_row("parameters", before.params, after.params),
     ]
+    if prunes_weights(report):
+        change = "no faster on a CPU"
+        rows.append(Row(name="zeros", before=zeros(before), after=zeros(after), change=change))
+    return rows
 
 
 def stage_columns(report: Report) -> list[str]:
@@ -89,7 +95,7 @@ def stage_names(report: Report) -> list[str]:
 def stage_rows(report: Report) -> list[list[str]]:
     """Returns one row for each quantity, with its value in the input and after each stage."""
     models: list[Measurement] = [report.before, *report.stages]
-    return [
+    rows = [
         ["accuracy", *(percent(m.accuracy) for m in models)],
         ["file", *(megabytes(m.file_bytes) for m in models)],
         ["MACs", *(count(m.macs) for m in models)],
@@ -99,6 +105,7 @@ def stage_rows(report: Report) -> list[list[str]]:
         ),
         ["parameters", *(count(m.params) for m in models)],
     ]
+    return [*rows, ["zeros", *map(zeros, models)]] if prunes_weights(report) else rows
 
 
 def _count_row(name: str, before: int, after: int) -> Row:

@@ -1,12 +1,23 @@
 """How numbers are written in every form of the report."""
 
 from torchcompress.metrics.latency import Ratio
-from torchcompress.report.record import GateCheck
+from torchcompress.metrics.measure import Measurement
+from torchcompress.report.record import GateCheck, Report
 
 
 def percent(fraction: float | None) -> str:
     """Returns a fraction as percent: `92.35 %`."""
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def prunes_weights(report: Report) -> bool:
+    """Whether a stage has set weights to zero."""
+    return any(stage.kind == "prune.weights" for stage in report.stages)
+
+
+def zeros(model: Measurement) -> str:
+    """Returns the share of the weights and biases that are zero: `90.00 %`."""
+    return percent(model.zeros / model.params)
 
 
 def megabytes(size: float) -> str:
