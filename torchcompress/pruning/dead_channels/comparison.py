@@ -1,4 +1,6 @@
-"""Comparing what two models compute."""
+"""Comparing what a model and a changed copy compute."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +12,21 @@ from torchcompress.graph.record import Trace
 from torchcompress.graph.replay import run_on_course
 from torchcompress.pruning.proof import DOUBLE_TOLERANCE, TOLERANCE, compare_outputs
 
+Change = Callable[[nn.Module], object]
+"""Changes a model in place; tensors get new memory, since the model shares it with the original."""
 
-def compare_models(
-    original: nn.Module, other: nn.Module, x: Inputs, trace: Trace
+
+def compare_changed(
+    original: nn.Module, change: Change, x: Inputs, trace: Trace
 ) -> tuple[float, str | None]:
-    """Compares two models on example inputs and on noise of their shape, small and large.
+    """Compares a model with a changed copy on example inputs and on noise, small and large.
 
     In float32, and where that differs in float64, in which rounding stays small. A model that does
     not run in these is compared as it is.
 
     Args:
-        original: The one.
-        other: The other, which takes the same inputs.
+        original: The model; left as it was.
+        change: What is done to the copy, once it has its type.
         x: Example inputs.
         trace: What a run of the original has shown.
 
@@ -32,13 +37,13 @@ def compare_models(
     for scale in (0.0, 1.0, 10.0):
         inputs = _noise(x, scale) if scale else x
         try:
-            difference, failure = _differ(original, other, inputs, trace, torch.float32)
+            difference, failure = _differ(original, change, inputs, trace, torch.float32)
             if failure is not None:
-                difference, failure = _differ(original, other, inputs, trace, torch.float64)
+                difference, failure = _differ(original, change, inputs, trace, torch.float64)
         except TraceError:
             if scale:  # Noise may be outside of the model's domain.
                 continue
-            difference, failure = _differ(original, other, inputs, trace, None)
+            difference, failure = _differ(original, change, inputs, trace, None)
         if failure is not None:
             return difference, failure
         worst = max(worst, difference)
@@ -46,18 +51,17 @@ def compare_models(
 
 
 def _differ(
-    original: nn.Module, other: nn.Module, inputs: Inputs, trace: Trace, dtype: torch.dtype | None
+    original: nn.Module, change: Change, inputs: Inputs, trace: Trace, dtype: torch.dtype | None
 ) -> tuple[float, str | None]:
     def cast(tensor: Tensor) -> Tensor:
         return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
 
+    own, changed = (trace.conditions.copy(original).to(dtype) for _ in range(2))
+    change(changed)
     outputs = [
-        run_on_course(
-            trace.conditions.copy(model).to(dtype), map_tensors(cast, inputs), trace,
-            Course(trace.decisions),
-        )
-        for model in (original, other)
-    ]  # fmt: skip
+        run_on_course(model, map_tensors(cast, inputs), trace, Course(trace.decisions))
+        for model in (own, changed)
+    ]
     tolerance = DOUBLE_TOLERANCE if dtype == torch.float64 else TOLERANCE
     return compare_outputs(*outputs, tolerance=tolerance)
 

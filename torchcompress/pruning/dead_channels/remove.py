@@ -10,12 +10,12 @@ from torch import nn
 
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Inputs
-from torchcompress.core.modules import copied, named_tensors, shadow, unwrapped
+from torchcompress.core.modules import copied, named_tensors, unwrapped
 from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.tracer import trace
 from torchcompress.pruning.dead_channels.choice import Dead, find_dead
-from torchcompress.pruning.dead_channels.comparison import compare_models
+from torchcompress.pruning.dead_channels.comparison import compare_changed
 from torchcompress.pruning.dead_channels.reads import Read, find_reads
 from torchcompress.pruning.draft import Draft
 from torchcompress.pruning.layer_globs import exclude_layers, globs
@@ -61,10 +61,12 @@ def remove_dead_channels(
     cost = RemainingCost(seen, {name for name, _ in inner.named_parameters()})
     plan = replace(draft.plan("dead channels", cost, trial), notes=dead.notes)
     if trial is not None:
-        smaller = shadow(inner)
-        _move(smaller, dead.moved)
-        cut(smaller, plan.removed, plan.mends)
-        difference, failure = compare_models(inner, smaller, x, seen)
+
+        def change(whole: nn.Module) -> None:
+            _move(whole, dead.moved)
+            cut(whole, plan.removed, plan.mends)
+
+        difference, failure = compare_changed(inner, change, x, seen)
         if failure is not None:
             raise UnsupportedError(
                 f"the model without its dead channels gives other outputs: {failure}",
