@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -384,6 +385,23 @@ def test_in_place_and_through_the_plan_and_the_state_dict() -> None:
     assert tc.remove_dead_channels(model, IMAGE, inplace=True) is model
     assert model.get_parameter("0.weight") is weight
     assert torch.equal(model(IMAGE), smaller(IMAGE))
+
+
+def test_a_model_that_cannot_be_cut_in_place_is_left_as_it_was(tmp_path: Path) -> None:
+    model = chain(padding=0)
+    zeroed(model, "1.weight", 0, 1)
+    before = copy.deepcopy(model.state_dict())
+    meeting = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(model)
+        with pytest.raises(UnsupportedError, match="distributed data parallel"):
+            tc.remove_dead_channels(parallel, IMAGE, inplace=True)
+        smaller = tc.remove_dead_channels(parallel, IMAGE)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    torch.testing.assert_close(smaller(IMAGE), model(IMAGE))
 
 
 def test_a_masked_resnet_loses_channels_and_answers_as_before() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Inputs
-from torchcompress.core.modules import copied, named_tensors, unwrapped
+from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.macs import RemainingCost
 from torchcompress.graph.tracer import trace
@@ -60,11 +60,15 @@ def remove_dead_channels(
     draft, dead, trial = _proved(draft, find_reads(inner, x, seen), x)
     cost = RemainingCost(seen, {name for name, _ in inner.named_parameters()})
     plan = replace(draft.plan("dead channels", cost, trial), notes=dead.notes)
+    moved = {
+        name: np.delete(added, plan.removed.get(name, {}).get(0, []))
+        for name, added in dead.moved.items()
+    }
     if trial is not None:
 
-        def change(whole: nn.Module) -> None:
-            _move(whole, dead.moved)
-            cut(whole, plan.removed, plan.mends)
+        def change(copy: nn.Module) -> None:
+            cut(copy, plan.removed, plan.mends)
+            _move(copy, moved)
 
         difference, failure = compare_changed(inner, change, x, seen)
         if failure is not None:
@@ -74,9 +78,9 @@ def remove_dead_channels(
                 hint="exclude some of " + ", ".join(draft.removed),
             )
         plan = replace(plan, difference=max(difference, trial.difference))
-    whole = model if inplace else copied(inner)
-    _move(unwrapped(whole), dead.moved)
-    return cast(M, plan.apply(whole, inplace=True))
+    smaller = plan.apply(model, inplace=inplace)
+    _move(unwrapped(smaller), moved)
+    return cast(M, smaller)
 
 
 def _proved(draft: Draft, reads: Sequence[Read], x: Inputs) -> tuple[Draft, Dead, Trial | None]:
