@@ -110,6 +110,20 @@ def test_weights_go_at_once_where_nothing_trains(tiny_recipe: Path, tmp_path: Pa
     assert not (tmp_path / "out" / "02-prune.weights.csv").exists()
 
 
+def test_weights_are_reconstructed_and_trained_on(tiny_recipe: Path, tmp_path: Path) -> None:
+    stages = "{kind='train', epochs=1}, {kind='prune.weights', target={sparsity=0.6}, " + (
+        "reconstruct=true}, {kind='train', epochs=1, lr=0.01}"
+    )
+    result = run_recipe(load_recipe(tiny_recipe, [f"stage=[{stages}]"]), out=tmp_path / "out")
+    (plan,) = history(result.model)
+    assert isinstance(plan, torchcompress.SparsityPlan)
+    for name, mask in plan.kept.items():
+        assert torch.equal(result.model.get_parameter(name) != 0, mask)
+    _, sparse, trained = result.report.stages
+    assert 0.58 * sparse.params < sparse.zeros == trained.zeros
+    assert not list((tmp_path / "out").glob("*.layers"))
+
+
 def test_a_network_that_enters_untrained_is_compared_with_what_training_made_of_it(
     result: RunResult,
 ) -> None:

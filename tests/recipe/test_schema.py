@@ -330,6 +330,18 @@ def test_keys_of_a_training_that_does_not_happen_are_refused(key: str, value: An
     assert caught.value.where == f"stage[0].{key}"
 
 
+@pytest.mark.parametrize(("key", "value"), [("scope", "erk"), ("epochs", 3)])
+def test_a_reconstruction_neither_trains_nor_takes_a_scope(key: str, value: Any) -> None:
+    stage = {"kind": "prune.weights", "target": {"sparsity": 0.9}, "reconstruct": True}
+    found = Recipe.model_validate(changed(("stage",), [stage])).stage[0]
+    assert isinstance(found, PruneWeights)
+    assert not found.keeps_ends()
+    with pytest.raises(RecipeError) as caught:
+        Recipe.model_validate(changed(("stage",), [{**stage, key: value}]))
+    wrong = "reconstruct" if key == "epochs" else key
+    assert caught.value.where == f"stage[0].{wrong}"
+
+
 def test_an_n_of_m_pattern_needs_no_target() -> None:
     stage = {"kind": "prune.weights", "pattern": "2:4"}
     Recipe.model_validate(changed(("stage",), [stage]))

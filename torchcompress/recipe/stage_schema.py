@@ -117,8 +117,11 @@ class PruneWeights(TrainingKeys):
     """`2:4` or another `n:m`, `block:4x4`, or single weights."""
     exclude: list[str] = []
     """Globs over the names of layers that stay as they are."""
-    keep_ends: bool = True
-    """Whether the first convolution and the classifier stay too."""
+    keep_ends: bool | None = None
+    """Whether the first convolution and the classifier stay too; by default they do, but where
+    `reconstruct` weighs what they may lose."""
+    reconstruct: bool = False
+    """Whether the weights that stay are fitted to the calibration images, without training."""
     epochs: int | None = None
     """Passes over the training images, in which weights go little by little; by default all go at
     once, without training."""
@@ -133,7 +136,15 @@ class PruneWeights(TrainingKeys):
             pattern = parse_pattern(self.pattern)
         with as_fault("target"):
             check_pattern_target(pattern, self.wanted())
+        if self.reconstruct and self.scope is not None:
+            raise fault("has no effect where reconstruct finds each layer's share", key="scope")
         if self.epochs is not None:
+            if self.reconstruct:
+                raise fault(
+                    "does not train",
+                    key="reconstruct",
+                    hint="leave epochs out, and let a stage of kind 'train' follow",
+                )
             with as_fault():
                 self.trainer_config(self.epochs, seed=0)
             if self.terms():
@@ -148,6 +159,10 @@ class PruneWeights(TrainingKeys):
     def terms(self) -> list[LossSection]:
         """Returns the terms of the loss; none for the labels alone."""
         return self.loss or [LossSection(name="dist")] * (self.teacher is not None)
+
+    def keeps_ends(self) -> bool:
+        """Whether the first convolution and the classifier stay."""
+        return not self.reconstruct if self.keep_ends is None else self.keep_ends
 
     def wanted(self) -> Target | None:
         """Returns the target that the keys say."""

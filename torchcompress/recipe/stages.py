@@ -7,9 +7,17 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from torchcompress.core.history import history
 from torchcompress.data import Data, Loader
 from torchcompress.distillation import DistillationTrainer
-from torchcompress.pruning import Cubic, MagnitudePruner, PruningPlan, SparsityPlan, plan_channels
+from torchcompress.pruning import (
+    Cubic,
+    MagnitudePruner,
+    PruningPlan,
+    SparsityPlan,
+    plan_channels,
+    sparsify,
+)
 from torchcompress.pruning.channels import PlanOptions
 from torchcompress.pruning.fitted import apply_fitted
 from torchcompress.pruning.group_cut import GroupCut
@@ -104,6 +112,8 @@ def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
 
 @run_stage.register
 def _(stage: PruneWeights, model: nn.Module, context: Context) -> Outcome:
+    if stage.reconstruct:
+        return _reconstructed(stage, model, context)
     if stage.epochs is None:
         plan = weight_pruner(stage, model).finalize()
         return model, [_weights_table(plan)]
@@ -160,6 +170,22 @@ def rehearse_pruning(stage: PruneChannels, model: nn.Module, example: Tensor) ->
     return plan_channels(model, example, stage.target.target(), **options)
 
 
+def _reconstructed(stage: PruneWeights, model: nn.Module, context: Context) -> Outcome:
+    unfinished = context.log.with_suffix(".layers")
+    sparse = sparsify(
+        model,
+        stage.wanted(),
+        context.data.calibration,
+        pattern=stage.pattern,
+        exclude=stage.exclude,
+        keep_ends=stage.keeps_ends(),
+        resume=unfinished,
+    )
+    unfinished.unlink(missing_ok=True)
+    plans = [plan for plan in history(sparse) if isinstance(plan, SparsityPlan)]
+    return sparse, [_weights_table(plans[-1])]
+
+
 def weight_pruner(
     stage: PruneWeights,
     model: nn.Module,
@@ -179,7 +205,7 @@ def weight_pruner(
         pattern=stage.pattern,
         schedule=schedule,
         exclude=stage.exclude,
-        keep_ends=stage.keep_ends,
+        keep_ends=stage.keeps_ends(),
     )
 
 
