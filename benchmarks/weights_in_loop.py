@@ -156,7 +156,9 @@ def main() -> None:
     parser.add_argument("--data", help="where Fashion-MNIST is")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {"rows": []}
+    found: dict[str, Any] = {"rows": []}
+    if RESULTS.is_file():
+        found = json.loads(RESULTS.read_text(encoding="utf-8"))
     if not options.table:
         done = {(row["way"], row["sparsity"], row["seed"]) for row in found["rows"]}
         for seed in SEEDS:

@@ -8,6 +8,7 @@ from typing import Any
 import artifact_coding
 import pytest
 import random_architectures
+import weights_in_loop
 import zoo
 from peer.tables import TABLES
 
@@ -23,6 +24,8 @@ def results(name: str) -> dict[str, Any]:
 def printed(part: str) -> str:
     if part == "zoo":
         return zoo.table(results("zoo")["models"], zoo.read_peer_shares())
+    if part == "weights_in_loop":
+        return weights_in_loop.table(results("weights_in_loop")["rows"])
     if part == "random_architectures":
         return random_architectures.table(results("random_architectures"))
     if part == "artifact_coding":

@@ -134,12 +134,12 @@ class MagnitudePruner(Callback):
     @property
     def plan(self) -> SparsityPlan:
         """What is zero so far, as a plan."""
-        weights = self._selection.weights
+        shapes = {w.name: tuple(w.parameter.shape) for w in self._selection.weights}
         return SparsityPlan(
             target=self.asked.target,
             pattern=self.asked.pattern,
-            shapes={w.name: tuple(w.parameter.shape) for w in weights},
-            kept={name: mask.cpu() for name, mask in self.kept.items() if not mask.all()},
+            shapes=shapes,
+            kept={n: mask.cpu() for n, mask in self.kept.items() if n in shapes and not mask.all()},
             notes=self._selection.stays,
         )
 
