@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from torchcompress.reconstruction import solve
-from torchcompress.reconstruction.solve import fit, removal_costs
+from torchcompress.reconstruction.allocation import keep_by_layer
+from torchcompress.reconstruction.obs import Tiles
+from torchcompress.reconstruction.solve import choose_in_tiles, fit, removal_costs
 from torchcompress.reconstruction.statistics import Moments
 from torchcompress.reconstruction.support import fit_support
 
@@ -75,3 +77,14 @@ def test_what_stands_for_each_other_is_not_cheap_together() -> None:
     costs = removal_costs(sums, weight, damping=1e-6)[0, 0]
     cheap = costs < 0.01 * costs.max()
     assert torch.equal(cheap[:3], ~cheap[3:])
+
+
+def test_n_of_m_are_chosen_with_less_error_than_by_single_costs() -> None:
+    sums, every = moments(), torch.ones_like(W, dtype=torch.bool)
+    chosen = choose_in_tiles(sums, W, every, Tiles(1, 4, 2))
+    assert (chosen.unflatten(2, (3, 4)).sum(3) == 2).all()
+    magnitude = keep_by_layer({"": W.abs()}, 0.5, Tiles(1, 4, 2))[""]
+    ours, plain = (sums.error(fit_support(sums, W, k).weight).sum() for k in (chosen, magnitude))
+    assert ours < plain
+    every[:, :, 0] = False
+    assert not choose_in_tiles(sums, W, every, Tiles(1, 4, 2))[:, :, 0].any()

@@ -14,7 +14,7 @@ from torchcompress.reconstruction.constants import put_constant, takes_constant
 from torchcompress.reconstruction.layers import Layer
 from torchcompress.reconstruction.obs import Tiles
 from torchcompress.reconstruction.sensitivity import output_sensitivity
-from torchcompress.reconstruction.solve import fit, removal_costs
+from torchcompress.reconstruction.solve import choose_in_tiles, fit, removal_costs
 from torchcompress.reconstruction.statistics import Moments
 from torchcompress.reconstruction.walk import walk
 
@@ -56,6 +56,11 @@ class Budget:
     whole: int
     tiles: Tiles | None
 
+    @property
+    def competing(self) -> Tiles | None:
+        """Tiles of which so many weights stay, which are chosen while a layer is solved."""
+        return None if self.tiles is None or self.tiles.kept is None else self.tiles
+
     def stages(self, step: float) -> list[int]:
         """Returns how many weights are gone after each pass, in equal ratios of what is left.
 
@@ -63,7 +68,7 @@ class Budget:
             step: The smallest fraction that a pass keeps of what the pass before has kept.
         """
         left = 1 - self.removed / self.whole
-        if step == 0 or left >= DENSEST:
+        if step == 0 or left >= DENSEST or self.competing is not None:
             return [self.removed]
         count = 1 + math.ceil(math.log(left / DENSEST) / math.log(step))
         ratios = [(left / DENSEST) ** (index / (count - 1)) for index in range(count)]
@@ -98,25 +103,30 @@ def sparsify_layers(
     if finished.state:
         model.load_state_dict(finished.state)
     stages = budget.stages(ingredients.step)
+    competing = budget.competing if ingredients.selection == "cost" else None
 
     def cost(layer: Layer, squares: Tensor) -> Tensor:
         if ingredients.selection == "magnitude":
             return layer.weight.double().square().float()
         return (squares * sensitivity[layer.name][:, :, None].to(squares)).float()
 
-    if finished.passes == 0 and not finished.cost:
+    if finished.passes == 0 and not finished.cost and competing is None:
         for layer, moments in walk(model, layers, dense, twins, calibration, "costs"):
             finished.cost[layer.name] = cost(
                 layer, removal_costs(_fitted(layer, moments), layer.weight)
             )
     for stage in range(finished.passes, len(stages)):
-        kept = _choose(finished.cost, stages[stage], budget, ingredients)
+        kept = {} if competing else _choose(finished.cost, stages[stage], budget, ingredients)
         label = f"pass {stage + 1} of {len(stages)}"
         pairs = zip(walk(model, layers, dense, twins, calibration, label), twins, strict=True)
         for (layer, moments), twin in pairs:
             if layer.name in finished.layers:
                 continue
-            stays = kept[layer.name] & (weights[layer.name] != 0)
+            stays = weights[layer.name] != 0
+            if competing is None:
+                stays &= kept[layer.name]
+            else:
+                stays = choose_in_tiles(_fitted(layer, moments), twin.weight, stays, competing)
             squares = _solve(layer, twin, moments, stays, update=ingredients.update)
             finished.layer_done(layer.name, cost(layer, squares), model)
         finished.pass_done(model)
@@ -125,10 +135,9 @@ def sparsify_layers(
 def _choose(
     costs: dict[str, Tensor], removed: int, budget: Budget, ingredients: Ingredients
 ) -> dict[str, Tensor]:
-    tiles = budget.tiles
-    if ingredients.allocation == "layer" or (tiles is not None and tiles.kept is not None):
-        return keep_by_layer(costs, removed / budget.whole, tiles)
-    return keep_dearest(costs, removed, tiles)
+    if ingredients.allocation == "layer" or budget.competing is not None:
+        return keep_by_layer(costs, removed / budget.whole, budget.tiles)
+    return keep_dearest(costs, removed, budget.tiles)
 
 
 def _fitted(layer: Layer, moments: Moments) -> Moments:

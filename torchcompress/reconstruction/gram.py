@@ -11,6 +11,17 @@ DAMPING = 1e-2
 _ATTEMPTS = 6
 
 
+def pull(gram: Tensor, damping: float = DAMPING) -> Tensor:
+    """Returns what `damped` adds to the diagonal of each group, (groups,).
+
+    Args:
+        gram: (groups, columns, columns).
+        damping: Above 0, relative to the mean of the diagonal.
+    """
+    mean = gram.diagonal(dim1=1, dim2=2).mean(1)
+    return torch.where(mean > 0, damping * mean, 1.0)
+
+
 def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """Returns a Gram matrix with a fraction of its mean diagonal added to its diagonal.
 
@@ -24,12 +35,10 @@ def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
     Raises:
         CalibrationError: The matrix is not finite.
     """
-    diagonal = gram.diagonal(dim1=1, dim2=2)
-    if not diagonal.isfinite().all():
+    if not gram.diagonal(dim1=1, dim2=2).isfinite().all():
         raise CalibrationError("the sums of the inputs' products are not finite", where="gram")
-    mean = diagonal.mean(1, keepdim=True)
     fixed = gram.clone()
-    fixed.diagonal(dim1=1, dim2=2).add_(torch.where(mean > 0, damping * mean, 1.0))
+    fixed.diagonal(dim1=1, dim2=2).add_(pull(gram, damping)[:, None])
     return fixed
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from torchcompress.reconstruction.gram import DAMPING, damped, inverse
-from torchcompress.reconstruction.obs import prune, removal_order, saliency
+from torchcompress.reconstruction.gram import DAMPING, inverse, pull
+from torchcompress.reconstruction.obs import Tiles, prune, removal_order, saliency
 from torchcompress.reconstruction.statistics import Moments
 from torchcompress.reconstruction.support import Fit, fit_support
 
@@ -66,10 +66,30 @@ def removal_costs(moments: Moments, weight: Tensor, *, damping: float = DAMPING)
     return 2 * torch.zeros_like(rising).scatter_(2, order, rising)
 
 
+def choose_in_tiles(
+    moments: Moments, prior: Tensor, kept: Tensor, tiles: Tiles, *, damping: float = DAMPING
+) -> Tensor:
+    """Returns which weights of each row of a tile stay, chosen while the columns before are solved.
+
+    Args:
+        moments: As in `fit`.
+        prior: As in `fit`.
+        kept: Where weights may stay.
+        tiles: How many of how many columns stay.
+        damping: As in `fit`.
+    """
+    ideal = _ideal(moments, prior, inverse(moments.xx, damping), damping)
+    return kept & (prune(ideal * kept, moments.xx, kept, tiles=tiles, damping=damping) != 0)
+
+
 def _fit_by_sweep(moments: Moments, prior: Tensor, kept: Tensor, damping: float) -> Fit:
-    gram = damped(moments.xx, damping)
-    energy = (gram - moments.xx).diagonal(dim1=1, dim2=2)[:, None, :]
     inverted = inverse(moments.xx, damping)
-    ideal = (moments.xy.mT + energy * prior) @ inverted
+    ideal = _ideal(moments, prior, inverted, damping)
     weight = prune(ideal, moments.xx, kept, damping=damping)
     return Fit(weight, 2 * saliency(weight, inverted))
+
+
+def _ideal(moments: Moments, prior: Tensor, inverted: Tensor, damping: float) -> Tensor:
+    """Returns the weights of least damped error without a support."""
+    energy = pull(moments.xx, damping)
+    return (moments.xy.mT + energy[:, None, None] * prior.to(inverted.dtype)) @ inverted

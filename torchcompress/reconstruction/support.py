@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchcompress.reconstruction.gram import DAMPING, damped
+from torchcompress.reconstruction.gram import DAMPING, damped, pull
 from torchcompress.reconstruction.statistics import Moments
 
 CHUNK = 1 << 24
@@ -44,8 +44,7 @@ def fit_support(moments: Moments, prior: Tensor, kept: Tensor, *, damping: float
         The weights and their saliency, in the dtype of the moments.
     """
     gram = damped(moments.xx, damping)
-    energy = (gram - moments.xx).diagonal(dim1=1, dim2=2)[:, None, :]
-    right = moments.xy.mT + energy * prior
+    right = moments.xy.mT + pull(moments.xx, damping)[:, None, None] * prior
     weight, saliency = torch.zeros_like(right), torch.zeros_like(right)
     for group, rows, columns, real in _supports(kept):
         inside = real[:, :, None] & real[:, None, :]
