@@ -86,10 +86,13 @@ def prune_channels(
     Raises:
         CompressError: As in `plan_channels`; calibration data that is empty or not finite.
     """
-    plan = plan_channels(model, x, target, **options)
     if calibration is None:
-        return cast(M, plan.apply(model, inplace=inplace))
-    fitted = apply_fitted(plan, model, calibration, options.get("forward"))
+        return cast(M, plan_channels(model, x, target, **options).apply(model, inplace=inplace))
+    batches = list(calibration) if isinstance(calibration, Iterator) else calibration
+    if "importance" not in options:
+        options = {**options, "importance": "reconstruction", "data": batches}
+    plan = plan_channels(model, x, target, **options)
+    fitted = apply_fitted(plan, model, batches, options.get("forward"))
     if not inplace:
         return cast(M, fitted)
     plan.apply(model, inplace=True)
@@ -199,7 +202,7 @@ def plan_channels(
 
     def evidence(seen: Trace, groups: Sequence[Group]) -> Evidence:
         free = [group for group in groups if group.frozen is None]
-        return Evidence(model, seen, free, tensors, data, loss, forward)
+        return Evidence(model, seen, free, tensors, data, loss, forward, target.quantity)
 
     def start(part: str, ties: Sequence[Tie] = ()) -> tuple[Draft, Choice]:
         seen = trace(model, x, attention=part)

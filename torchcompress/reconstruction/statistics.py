@@ -87,6 +87,15 @@ class Moments:
             (self.yy - self.count * y.square()).clamp(min=0),
         )
 
+    def constant(self, weight: Tensor) -> Tensor:
+        """Returns the constant of least error beside a weight, (groups, outputs).
+
+        Args:
+            weight: (groups, outputs, columns).
+        """
+        w = weight.to(self.xx.dtype)
+        return (self.y - (w @ self.x[:, :, None])[:, :, 0]) / self.count
+
     def error(self, weight: Tensor, constant: Tensor | None = None) -> Tensor:
         """Returns the summed squared error of `weight @ x + constant` from y, (groups, outputs).
 

@@ -11,10 +11,21 @@ from torchcompress.pruning.importance.base import (
     score_units,
 )
 from torchcompress.pruning.importance.gradients import Fisher, Taylor
+from torchcompress.pruning.importance.reconstruction import Reconstruction
 from torchcompress.pruning.importance.weights import BatchNormScale, Lamp, Magnitude, Random
 
 IMPORTANCES: dict[str, type[Importance]] = {
-    kind.name: kind for kind in (Magnitude, BatchNormScale, Taylor, Fisher, Variance, Lamp, Random)
+    kind.name: kind
+    for kind in (
+        Magnitude,
+        BatchNormScale,
+        Taylor,
+        Fisher,
+        Variance,
+        Reconstruction,
+        Lamp,
+        Random,
+    )
 }
 """Every importance by its name."""
 
@@ -60,6 +71,7 @@ __all__ = [
     "Loss",
     "Magnitude",
     "Random",
+    "Reconstruction",
     "Scores",
     "Taylor",
     "Variance",

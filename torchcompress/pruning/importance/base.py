@@ -48,6 +48,7 @@ class Evidence:
         data: Batches, or None.
         loss: What a batch is scored with, None for the cross entropy.
         forward: How the model is called on a batch, None for the usual reading of a batch.
+        quantity: What the target counts.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class Evidence:
     data: Iterable[Any] | None = None
     loss: Loss | None = None
     forward: Forward | None = None
+    quantity: str = "macs"
 
 
 @dataclass(frozen=True, kw_only=True)
