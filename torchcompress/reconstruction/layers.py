@@ -198,7 +198,7 @@ class Convolution(Layer[nn.modules.conv._ConvNd]):
         module = self.module
         kernel, dilation, stride = module.kernel_size, module.dilation, module.stride
         if not module.transposed:
-            x = padded(x, module._reversed_padding_repeated_twice, module.padding_mode)
+            x = padded(x, _sides(module), module.padding_mode)
             return windows(x, kernel, stride, dilation, module.groups)
         x = spread(x, stride)
         sides: list[int] = []
@@ -253,6 +253,13 @@ class Linear(Layer[nn.Linear]):
 def with_gradient(output: Tensor) -> Tensor:
     """Returns a tensor that requires a gradient, equal to the given one, and no leaf."""
     return output if output.requires_grad else output + torch.zeros_like(output, requires_grad=True)
+
+
+def _sides(module: nn.modules.conv._ConvNd) -> list[int]:
+    """Returns the padding that a call uses: of zeros, the attribute as it is by now."""
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return module._reversed_padding_repeated_twice
+    return [side for size in reversed(module.padding) for side in (size, size)]
 
 
 def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> Tensor:

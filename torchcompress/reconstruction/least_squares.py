@@ -1,67 +1,78 @@
-"""Ridge least squares with an intercept, from streamed statistics."""
+"""Ridge least squares with an intercept, from streamed moments."""
+
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from torchcompress.reconstruction.statistics import WIDEST_DOUBLE, Moments
 
-class LeastSquares:
-    """Fits outputs as an affine function of inputs, one batch at a time.
+RIDGES = (1e-8, 1e-3, 1e-2, 1e-1, 1.0)
+"""Strengths of the pull towards the weights as they are, to choose from."""
+WIDE_RIDGE = 1e-2
+"""The strength for layers too wide to try several."""
 
-    Memory is that of a matrix of `inputs` squared and one of `inputs` times `outputs`, in float64,
-    whatever the number of samples.
 
-    Args:
-        inputs: Length of an input.
-        outputs: Length of an output.
-        device: Where the statistics are kept.
+@dataclass(frozen=True)
+class Affine:
+    """An affine map of each group's inputs to its outputs.
+
+    Attributes:
+        weight: (groups, outputs, columns).
+        constant: (groups, outputs), or None.
     """
 
-    def __init__(self, inputs: int, outputs: int, device: torch.device) -> None:
-        options = {"dtype": torch.float64, "device": device}
-        self._count = 0
-        self._x = torch.zeros(inputs, **options)
-        self._y = torch.zeros(outputs, **options)
-        self._xx = torch.zeros(inputs, inputs, **options)
-        self._xy = torch.zeros(inputs, outputs, **options)
+    weight: Tensor
+    constant: Tensor | None
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Takes a batch in.
 
-        Args:
-            x: (n, inputs), float32.
-            y: (n, outputs), float32.
-        """
-        self._count += len(x)
-        self._x += x.sum(0, dtype=torch.float64)
-        self._y += y.sum(0, dtype=torch.float64)
-        x, y = x.double(), y.double()
-        self._xx += x.T @ x
-        self._xy += x.T @ y
+def ridge_solution(moments: Moments, weight: Tensor, ridge: float, *, intercept: bool) -> Affine:
+    """Returns the map of least error, drawn towards a given weight.
 
-    def solve(self, weight: Tensor, ridge: float, *, intercept: bool) -> tuple[Tensor, Tensor]:
-        """Returns the weight and intercept of least error, drawn towards a given weight.
+    Minimizes the squared error plus `ridge` times the mean energy of the inputs times the squared
+    distance to `weight`; an input that never varies keeps its weight.
 
-        Minimises the squared error plus `ridge` times the mean input energy times the squared
-        distance to `weight`; an input that never varies keeps its weight.
+    Args:
+        moments: Sums over the rows.
+        weight: (groups, outputs, columns).
+        ridge: Above 0, relative to the mean of the inputs' energies.
+        intercept: Whether a constant is fitted too.
+    """
+    about = moments.centered() if intercept else moments
+    solved = weight.to(about.xx.dtype, copy=True)
+    live = (about.xx.diagonal(dim1=1, dim2=2) > 0).any(0).nonzero()[:, 0]
+    xx, prior = about.xx[:, live][:, :, live], solved[:, :, live].mT
+    gap = about.xy[:, live] - xx @ prior
+    energy = xx.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
+    xx.diagonal(dim1=1, dim2=2).add_(torch.where(energy > 0, ridge * energy, 1.0))
+    solved[:, :, live] = (prior + torch.cholesky_solve(gap, torch.linalg.cholesky(xx))).mT
+    return Affine(solved, moments.constant(solved) if intercept else None)
 
-        Args:
-            weight: (outputs, inputs).
-            ridge: Above 0, relative to the mean of the inputs' energies.
-            intercept: Whether a constant is fitted too; else it is zero.
 
-        Returns:
-            (outputs, inputs) and (outputs,), float64.
-        """
-        prior = weight.to(torch.float64).T
-        xx, xy = self._xx, self._xy
-        x, y = self._x / self._count, self._y / self._count
-        if intercept:
-            xx = xx - self._count * torch.outer(x, x)
-            xy = xy - self._count * torch.outer(x, y)
-        energy = xx.diagonal().mean()
-        damping = ridge * torch.where(energy > 0, energy, 1.0)
-        factor = torch.linalg.cholesky(xx + damping * torch.eye(len(xx)).to(xx))
-        change = torch.cholesky_solve(xy - xx @ prior, factor)
-        solved = (prior + change).T
-        constant = y - solved @ x if intercept else torch.zeros_like(y)
-        return solved, constant
+def best_fit(fit: Moments, held: Moments, now: Affine, *, intercept: bool) -> Affine | None:
+    """Returns a map that is better than the present one, or None where none was found.
+
+    The strength of the ridge is the one that does best on rows that its fit has not seen; if it
+    does better there than the present map, it is fitted again on all rows.
+
+    Args:
+        fit: Sums over the rows to fit on.
+        held: Sums over the rows to judge on; the same object where there are no others.
+        now: The map as it is.
+        intercept: Whether a constant is fitted; if not, the present map has none.
+    """
+    ridges = RIDGES if now.weight.shape[2] <= WIDEST_DOUBLE else (WIDE_RIDGE,)
+    errors = {}
+    for ridge in ridges:
+        found = ridge_solution(fit, now.weight, ridge, intercept=intercept)
+        errors[ridge] = float(held.error(found.weight, found.constant).sum())
+    best = min(ridges, key=errors.__getitem__)
+    if not errors[best] < float(held.error(now.weight, now.constant).sum()):
+        return None
+    every = fit if fit is held else added(fit, held)
+    return ridge_solution(every, now.weight, best, intercept=intercept)
+
+
+def added(a: Moments, b: Moments) -> Moments:
+    """Returns the sums over the rows of both."""
+    return Moments(**{f.name: getattr(a, f.name) + getattr(b, f.name) for f in fields(Moments)})
