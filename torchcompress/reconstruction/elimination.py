@@ -75,6 +75,8 @@ class Elimination:
             lost = self.weight[:, :, self._live[gone]]
             self.weight[:, :, self._live] -= lost @ change
             self._inverse -= rows.mT @ change
+            self._inverse[:, gone] = 0
+            self._inverse[:, :, gone] = 0
         self.weight[:, :, self._live[gone]] = 0
 
 

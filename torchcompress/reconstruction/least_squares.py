@@ -12,6 +12,8 @@ RIDGES = (1e-8, 1e-3, 1e-2, 1e-1, 1.0)
 WIDE_RIDGE = 1e-2
 """The strength for layers too wide to try several."""
 
+_MORE = 10
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -30,7 +32,7 @@ def ridge_solution(moments: Moments, weight: Tensor, ridge: float, *, intercept:
     """Returns the map of least error, drawn towards a given weight.
 
     Minimizes the squared error plus `ridge` times the mean energy of the inputs times the squared
-    distance to `weight`; an input that never varies keeps its weight.
+    distance to `weight`; an input that is always zero keeps its weight.
 
     Args:
         moments: Sums over the rows.
@@ -44,8 +46,15 @@ def ridge_solution(moments: Moments, weight: Tensor, ridge: float, *, intercept:
     xx, prior = about.xx[:, live][:, :, live], solved[:, :, live].mT
     gap = about.xy[:, live] - xx @ prior
     energy = xx.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
-    xx.diagonal(dim1=1, dim2=2).add_(torch.where(energy > 0, ridge * energy, 1.0))
-    solved[:, :, live] = (prior + torch.cholesky_solve(gap, torch.linalg.cholesky(xx))).mT
+    pull = torch.where(energy > 0, ridge * energy, 1.0)
+    while True:
+        damped = xx.clone()
+        damped.diagonal(dim1=1, dim2=2).add_(pull)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not failed.any():
+            break
+        pull = _MORE * pull  # Rounding has made a singular matrix indefinite.
+    solved[:, :, live] = (prior + torch.cholesky_solve(gap, factor)).mT
     return Affine(solved, moments.constant(solved) if intercept else None)
 
 

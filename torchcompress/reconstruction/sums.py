@@ -75,20 +75,25 @@ class _Finder(_Additions):
         self._given: dict[int, tuple[weakref.ref[Tensor], Layer]] = {}
         self._born: dict[int, int] = {}
 
-    def begin(self, layer: Layer) -> None:
-        """Notes that a layer is about to run."""
-        self._begun[layer] = self._step
+    def follow(self, layer: Layer, stack: ExitStack) -> None:
+        """Notes when a layer is about to run, and what it or its batch norm gives."""
 
-    def give(self, layer: Layer, output: Tensor) -> None:
-        """Notes what a layer, or the batch norm behind it, has given."""
-        self._given[id(output)] = weakref.ref(output), layer
+        def begin(*_: Any) -> None:
+            self._begun[layer] = self._step
+
+        def give(_: nn.Module, __: Any, output: Tensor) -> None:
+            self._given[id(output)] = weakref.ref(output), layer
+
+        last = layer.module if layer.norm is None else layer.norm
+        stack.callback(layer.module.register_forward_pre_hook(begin).remove)
+        stack.callback(last.register_forward_hook(give).remove)
 
     def add(self, pair: tuple[Tensor, Tensor]) -> None:
         for side, tensor in enumerate(pair):
             reference, layer = self._given.get(id(tensor), (None, None))
             if layer is None or reference is None or reference() is not tensor:
                 continue
-            if self._born.get(id(pair[1 - side]), 0) < self._begun[layer]:
+            if self._born.get(id(pair[1 - side]), 0) <= self._begun[layer]:
                 self.found[layer] = Sum(self.index, 1 - side)
 
     def made(self, result: Any) -> None:
@@ -115,17 +120,7 @@ def find_sums(
     with ExitStack() as stack:
         for layer in layers:
             if layer.calls == 1 and isinstance(layer, Convolution | Linear):
-                stack.callback(
-                    layer.module.register_forward_pre_hook(
-                        lambda _, __, layer=layer: finder.begin(layer)
-                    ).remove
-                )
-                last = layer.module if layer.norm is None else layer.norm
-                stack.callback(
-                    last.register_forward_hook(
-                        lambda _, __, output, layer=layer: finder.give(layer, output)
-                    ).remove
-                )
+                finder.follow(layer, stack)
         with finder:
             calibration.run(model, 0)
     return {layer.name: found for layer, found in finder.found.items()}
