@@ -12,6 +12,11 @@ torch.manual_seed(0)
 BATCHES = [torch.randn(32, 3, 5, 5) for _ in range(4)]
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
 class Residual(nn.Module):
     """A stem, a block whose skip has a convolution of its own, a gated sum and a head."""
 
