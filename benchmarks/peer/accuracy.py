@@ -28,9 +28,9 @@ EPOCHS = 2
 LEARNING_RATE = 0.02
 
 
-def load(model: str, checkpoints: str) -> nn.Module:
+def load(model: str, checkpoints: str, size: int = IMAGE_SIZE) -> nn.Module:
     net = get_model(model, weights=None, num_classes=10)
-    file = Path(checkpoints) / f"{model}_fashion_mnist_{IMAGE_SIZE}px.safetensors"
+    file = Path(checkpoints) / f"{model}_fashion_mnist_{size}px.safetensors"
     net.load_state_dict(load_file(file))
     return net.eval()
 

@@ -147,3 +147,67 @@ def test_a_batch_that_the_model_fails_on_is_named() -> None:
     bad = [x, torch.randn(2, 1, 6, 6)]
     with pytest.raises(CalibrationError, match="calibration batch 1: the model fails on it"):
         resolve_consumers(dense, plan.apply(dense), plan.removed, bad)
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_batch_norms_are_estimated_anew_only_where_that_helps(shifted: bool) -> None:
+    torch.manual_seed(0)
+    dense = net(bias=False, norm=True)
+    if shifted:  # The statistics of the dense model are those of the data.
+        norm = dense[3]
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.momentum = None
+        norm.reset_running_stats()
+        dense.train()(torch.cat([batch for batch, _ in BATCHES]))
+    dense.eval()
+    twin = copy.deepcopy(dense)
+    if shifted:
+        twin.get_buffer("3.running_mean").add_(3)
+    before = twin.get_buffer("3.running_mean").clone()
+    left = resolve_consumers(dense, twin, {}, BATCHES)
+    if shifted:
+        assert left < 1e-3
+        assert not torch.equal(twin.get_buffer("3.running_mean"), before)
+    else:
+        assert left == 1.0
+        assert torch.equal(twin.get_buffer("3.running_mean"), before)
+
+
+class Grouped(nn.Module):
+    """Grouped, depthwise, dilated and transposed convolutions behind a stem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.up = nn.ConvTranspose2d(8, 6, 3, stride=2)
+        self.depth = nn.Conv2d(6, 6, 3, groups=6, dilation=2, padding=2)
+        self.grouped = nn.Conv2d(6, 4, 3, groups=2, stride=2)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(self.stem(x).relu())
+        return self.head(self.grouped(self.depth(x).relu()).relu().mean((2, 3)))
+
+
+def test_what_the_kept_channels_span_is_restored_through_every_kind_of_layer() -> None:
+    torch.manual_seed(0)
+    dense = Grouped().eval()
+    with torch.no_grad():
+        for name in ("stem.weight", "stem.bias"):
+            tensor = dense.get_parameter(name)
+            tensor[4:] = 0.5 * tensor[:4]
+    removed = {
+        "stem.weight": {0: [4, 5, 6, 7]}, "stem.bias": {0: [4, 5, 6, 7]},
+        "up.weight": {0: [4, 5, 6, 7]},
+    }  # fmt: skip
+    pruned = Grouped().eval()
+    pruned.stem, pruned.up = nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 3, stride=2)
+    state = dense.state_dict()
+    for name in ("stem.weight", "stem.bias", "up.weight"):
+        state[name] = state[name][:4]
+    pruned.load_state_dict(state)
+    with torch.no_grad():
+        for layer in (pruned.depth, pruned.grouped):
+            layer.weight.mul_(0.9)
+    assert resolve_consumers(dense, pruned, removed, BATCHES) < 1e-6
+    assert torch.allclose(pruned(x), dense(x), atol=1e-3)
