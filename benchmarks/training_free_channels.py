@@ -142,9 +142,9 @@ def run(key: Key, checkpoints: str, data: str | None) -> Row:
 def tables(rows: Iterable[Row]) -> str:
     found = {(row["model"], row["kept"], row["method"]): row for row in rows}
 
-    def cell(*key: str) -> str:
-        row = found.get(key)
-        return f"{100 * row['accuracy']:.2f}" if row and "accuracy" in row else "-"
+    def cell(model: str, kept: str, method: str) -> str:
+        row = found.get((model, kept, method))
+        return f"{100 * row['accuracy']:.2f}" if row else "-"
 
     lines = [
         "| model | MACs kept | Torch-Pruning | with batch norms | torchcompress | goal | seconds |",
