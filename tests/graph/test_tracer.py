@@ -166,3 +166,22 @@ def test_shared_weights_are_one_group() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.ReLU(), shared, nn.Conv2d(8, 2, 1))
     groups = [g for g in channel_groups(trace(model, x)) if g.frozen is None]
     assert [(g.name, g.units, g.width) for g in groups] == [("0", 8, 1)]
+
+
+def test_positions_that_the_example_does_not_reach_stay() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(1, 64, 16))
+            self.a, self.b = nn.Linear(16, 32), nn.Linear(32, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x + self.table[:, : x.shape[1]]).relu())
+
+    groups = {
+        group.name: group for group in channel_groups(trace(Positions(), torch.randn(2, 9, 16)))
+    }
+    beyond = groups["table[1]#2"]
+    assert beyond.units == 55
+    assert beyond.frozen == "was not used in the run"
+    assert groups["a"].frozen is None

@@ -279,7 +279,10 @@ class Watcher(CountedRun):
         return replace(seen, unread=unread, decisions=self._lasting(seen), training=training)
 
     def _freeze_unread(self, *runs: Trace | None) -> None:
-        """Freezes layers of whose channels nothing reads any: they may leave by another way."""
+        """Freezes layers of whose channels nothing reads any: they may leave by another way.
+
+        So do channels of other tensors, such as the positions of a table beyond the input's length.
+        """
         events = [event for run in runs if run is not None for event in run.events]
         made = [e.produced for e in events if isinstance(e, Contraction) and e.produced is not None]
         reads = [
@@ -290,6 +293,12 @@ class Watcher(CountedRun):
         for vector in made:
             if not is_read(vector).any():
                 self.couplings.freeze(vector, "is read by nothing: it may be a result of its own")
+        takes_part = self.couplings.among(
+            self.couplings.roots(np.concatenate([np.zeros(1, np.int64), *reads, *made]))
+        )
+        own = [vector for labels in self.tensors.values() for vector in labels.vectors()]
+        every = np.concatenate([np.zeros(0, np.int64), *own])
+        self.couplings.freeze(every[~takes_part(every)], "was not used in the run")
 
     def _lasting(self, seen: Trace) -> dict[Key, Decision]:
         """Returns the decisions whose results no cut changes in shape."""
