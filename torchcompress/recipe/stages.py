@@ -55,7 +55,7 @@ class Context:
     log: Path
 
 
-_GRADUAL = 0.6
+_GRADUAL = 0.3
 """The share of a training after which a gradual way has reached its target."""
 
 Outcome = tuple[nn.Module, list[Table]]
