@@ -37,7 +37,8 @@ LEARNING_RATE = 0.02
 GRADUAL = 0.3
 """The share of the training after which a gradual way has reached its sparsity.
 
-Chosen, like the scope, on 2,000 training images that were not trained on here."""
+Chosen, like the scope, with seed 0 at 95 % on 2,000 images drawn from the 60,000 training images, a
+sixth of which the bundled ones hold; never on the test images."""
 
 Row = dict[str, Any]
 
