@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from torch import nn
@@ -66,25 +67,31 @@ def prune_channels(
     target: Target,
     *,
     calibration: Iterable[Any] | None = None,
+    resume: str | Path | None = None,
     inplace: bool = False,
     **options: Unpack[PlanOptions],
 ) -> M:
     """Returns a model with fewer channels.
 
     With calibration data what remains is fitted anew, without labels and without training: each
-    layer that lost inputs is solved towards what it gave before (see
-    `reconstruction.resolve_consumers`).
+    layer from the first that lost inputs on is solved towards what it gave before (see
+    `reconstruction.resolve_consumers`), and channels are ranked by `reconstruction` on the same
+    data unless `importance` is given.
 
     Args:
         model: Any model.
         x: Example inputs.
         target: What remains.
-        calibration: A few hundred unlabelled samples in batches.
+        calibration: A few hundred unlabelled samples in batches of equal kind; the last quarter of
+            the batches judges what is fitted on the others.
+        resume: With calibration data, a file in which each layer that is fitted is kept; it is
+            read where it exists, and may be deleted afterwards. The plan is made anew.
         inplace: Cut `model` itself.
         **options: As in `plan_channels`.
 
     Raises:
-        CompressError: As in `plan_channels`; calibration data that is empty or not finite.
+        CompressError: As in `plan_channels`; calibration data that is empty or not finite; a file
+            of another run.
     """
     if calibration is None:
         return cast(M, plan_channels(model, x, target, **options).apply(model, inplace=inplace))
@@ -92,7 +99,7 @@ def prune_channels(
     if "importance" not in options:
         options = {**options, "importance": "reconstruction", "data": batches}
     plan = plan_channels(model, x, target, **options)
-    fitted = apply_fitted(plan, model, batches, options.get("forward"))
+    fitted = apply_fitted(plan, model, batches, options.get("forward"), resume)
     if not inplace:
         return cast(M, fitted)
     plan.apply(model, inplace=True)
@@ -135,8 +142,9 @@ def plan_channels(
         x: Example inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
         target: What remains: channels, macs, params, or time on this machine's CPU.
         importance: What makes a channel worth keeping: `magnitude`, `bn`, `taylor`, `fisher`,
-            `variance`, `lamp`, `random`, one of `pruning.importance` with options, such as
-            `Magnitude(p=1)`, or a function `(groups, tensors) -> {group name: scores}`.
+            `variance`, `reconstruction`, `lamp`, `random`, one of `pruning.importance` with
+            options, such as `Magnitude(p=1)`, or a function `(groups, tensors) -> {group name:
+            scores}`.
         scope: `global` ranks all channels together, `layer` takes the same fraction of each
             group, `isomorphic` the same fraction of each kind of structure; by default `layer` for
             channels, else `global`.
@@ -154,8 +162,8 @@ def plan_channels(
         latency_table: What the layers take, for a target in time; by default it is measured here,
             at one thread. The cut follows it, is measured in turns with the model, and cuts again
             until it is fast enough. A table for int8 is followed, and not measured.
-        data: Batches for `taylor`, `fisher` and `variance`; a tuple or list is (inputs, labels).
-            Of an iterator, which can be read once, no groups are tied.
+        data: Batches for `taylor`, `fisher`, `variance` and `reconstruction`; a tuple or list is
+            (inputs, labels). Of an iterator, which can be read once, no groups are tied.
         loss: For `taylor` and `fisher`, called with the model's output and the labels of a batch,
             or the whole batch where it is a tensor or a dict; by default the cross entropy.
         forward: How the model is called on a batch of `data`.

@@ -1,19 +1,29 @@
 """A cut whose survivors are fitted to what the model gave before."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from torchcompress.core.inputs import Forward
 from torchcompress.core.modules import shadow, unwrapped
 from torchcompress.pruning.adapters import adapt_modules
 from torchcompress.pruning.plan import PruningPlan
+from torchcompress.pruning.sparsify_file import Finished, run_key
 from torchcompress.reconstruction import resolve_consumers
+from torchcompress.reconstruction.capture import Calibration
+from torchcompress.reconstruction.consumers import Earlier
 
 
 def apply_fitted(
-    plan: PruningPlan, model: nn.Module, calibration: Iterable[Any], forward: Forward | None = None
+    plan: PruningPlan,
+    model: nn.Module,
+    calibration: Iterable[Any],
+    forward: Forward | None = None,
+    resume: str | Path | None = None,
 ) -> nn.Module:
     """Returns the smaller model, its layers solved anew (see `resolve_consumers`).
 
@@ -24,11 +34,24 @@ def apply_fitted(
         model: The model before; left as it was.
         calibration: A few hundred unlabelled samples in batches.
         forward: How the models are called on a batch.
+        resume: A file in which each layer that is done is kept; it is read where it exists, and
+            may be deleted afterwards.
 
     Raises:
-        CompressError: The plan does not fit, or calibration data is empty or not finite.
+        CompressError: The plan does not fit, calibration data is empty or not finite, or the file
+            is of another run.
     """
-    fitted, dense = plan.apply(model), shadow(unwrapped(model))
+    inner = unwrapped(model)
+    fitted, dense = plan.apply(model), shadow(inner)
     adapt_modules(dense, plan.removed)
-    resolve_consumers(dense, fitted, plan.removed, calibration, forward=forward)
+    earlier = None
+    if resume is not None:
+        data = Calibration(calibration, inner, forward)
+        finished = Finished(resume, run_key(inner, data, [json.dumps(plan.to_json())]))
+        earlier = Earlier(
+            finished.layers[:],
+            finished.state,
+            lambda name, smaller: finished.layer_done(name, torch.empty(0), smaller),
+        )
+    resolve_consumers(dense, fitted, plan.removed, calibration, forward=forward, earlier=earlier)
     return fitted

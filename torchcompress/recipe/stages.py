@@ -104,7 +104,9 @@ def _(stage: Distill, model: nn.Module, context: Context) -> Outcome:
 def _(stage: PruneChannels, model: nn.Module, context: Context) -> Outcome:
     plan = plan_pruning(stage, model, context.example, context.data.calibration)
     if stage.reconstruct:
-        pruned = apply_fitted(plan, model, context.data.calibration)
+        unfinished = context.log.with_suffix(".layers")
+        pruned = apply_fitted(plan, model, context.data.calibration, resume=unfinished)
+        unfinished.unlink(missing_ok=True)
     else:
         pruned = plan.apply(model)
     return pruned, [_groups_table(plan)]

@@ -1,7 +1,7 @@
 """Re-solving the layers of a model that lost channels, on calibration data, without labels."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,21 @@ class _Pair:
     sum: Sum | None
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run has fitted before it was stopped, and how this one keeps its own.
+
+    Attributes:
+        layers: Names of the layers that are done.
+        state: The pruned model's tensors after them, by name.
+        keep: Called with the name of each further layer that is done, and the model.
+    """
+
+    layers: Collection[str]
+    state: Mapping[str, Tensor]
+    keep: Callable[[str, nn.Module], None]
+
+
 def resolve_consumers(
     dense: nn.Module,
     pruned: nn.Module,
@@ -50,6 +65,7 @@ def resolve_consumers(
     calibration: Iterable[Any],
     *,
     forward: Forward | None = None,
+    earlier: Earlier | None = None,
 ) -> float:
     """Fits each layer from the first that lost inputs on to what it gave before, in place.
 
@@ -74,6 +90,7 @@ def resolve_consumers(
         removed: For each parameter the indices that went from each dimension (`plan.removed`).
         calibration: Batches; a few hundred unlabelled samples, held in memory.
         forward: How the models are called on a batch.
+        earlier: Where a run that was stopped goes on; by default nothing is kept.
 
     Returns:
         What remains of the squared error of the outputs, as a fraction; 1 where nothing was kept.
@@ -85,8 +102,14 @@ def resolve_consumers(
     outputs = OutputError(dense, batches)
     before = outputs.of(pruned)
     kept = copy.deepcopy(pruned.state_dict())
-    for pair in progress(_pairs(dense, pruned, removed, batches), "least squares", unit="layer"):
+    pairs = _pairs(dense, pruned, removed, batches)
+    if earlier is not None and earlier.layers:
+        pruned.load_state_dict(earlier.state)
+        pairs = [pair for pair in pairs if pair.layer.name not in earlier.layers]
+    for pair in progress(pairs, "least squares", unit="layer"):
         _fit(dense, pruned, pair, batches)
+        if earlier is not None:
+            earlier.keep(pair.layer.name, pruned)
     after = _with_batch_norms(pruned, batches, outputs)
     if not after < before:
         pruned.load_state_dict(kept)
@@ -175,8 +198,9 @@ def _calls(
         call, beside_now = see_sum(pruned, pair.layer, pair.sum, calibration, index)
         wanted = was.y.index_select(dim, pair.kept)
         if beside is not None and beside_now is not None:
-            lacking = _of_kept(beside, beside_now, dim, pair.kept)
-            wanted = wanted + lacking.reshape(wanted.shape) / _scale(pair.layer, wanted, dim)
+            lacking = beside.reshape(was.y.shape).index_select(dim, pair.kept)
+            lacking = lacking - beside_now.reshape(wanted.shape)
+            wanted = wanted + lacking / _scale(pair.layer, wanted, dim)
         return [Seen(call.x, wanted)]
     outputs: list[Tensor] = []
     calls: list[Seen] = []
@@ -189,13 +213,6 @@ def _calls(
 
 def _copy(seen: Seen) -> Seen:
     return Seen(seen.x.clone(), seen.y)
-
-
-def _of_kept(dense: Tensor, pruned: Tensor, dim: int, kept: Tensor) -> Tensor:
-    """Returns what a skip lacks in the pruned model, which may have all its channels."""
-    if dense.shape != pruned.shape:
-        dense = dense.index_select(dim if dim < 0 else dim - 4 + dense.dim(), kept)
-    return dense - pruned
 
 
 def _scale(layer: Layer, like: Tensor, dim: int) -> Tensor:

@@ -1,6 +1,5 @@
 """What the units of a group cost, one after the other, while the layers that read them adapt."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from torchcompress.core.modules import copied
 from torchcompress.graph.groups import Group
 from torchcompress.reconstruction.capture import Calibration, solvable_layers
 from torchcompress.reconstruction.constants import put_constant, restored, takes_constant
@@ -56,7 +56,7 @@ class ErrorCurves:
     """
 
     def __init__(self, model: nn.Module, calibration: Calibration) -> None:
-        self._model = copy.deepcopy(model)
+        self._model = copied(model)
         self._fit, _ = split(calibration)
         self._from = held_out_from(calibration)
         self._outputs = OutputError(model, calibration)
@@ -113,8 +113,11 @@ class ErrorCurves:
             return self._outputs.of(self._model, self._from)
 
 
-def _input_dim(layer: Layer) -> int:
-    return 0 if isinstance(layer.module, TRANSPOSED) else 1
+def _input_dim(layer: Layer) -> int | None:
+    """Returns the dimension of the weight that holds the same inputs of each group, if any."""
+    if isinstance(layer.module, TRANSPOSED):
+        return 0 if layer.module.groups == 1 else None
+    return 1
 
 
 def _between(costs: np.ndarray, measured: dict[int, float]) -> np.ndarray:
