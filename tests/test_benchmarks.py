@@ -8,6 +8,8 @@ from typing import Any
 import artifact_coding
 import pytest
 import random_architectures
+import training_free
+import training_free_channels
 import weights_in_loop
 import zoo
 from peer.tables import TABLES
@@ -16,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
 
-def results(name: str) -> dict[str, Any]:
+def results(name: str) -> Any:
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -26,6 +28,10 @@ def printed(part: str) -> str:
         return zoo.table(results("zoo")["models"], zoo.read_peer_shares())
     if part == "weights_in_loop":
         return weights_in_loop.table(results("weights_in_loop")["rows"])
+    if part == "training_free":
+        return training_free.tables(results("training_free")["rows"])
+    if part == "training_free_channels":
+        return training_free_channels.tables(results("training_free_channels"))
     if part == "random_architectures":
         return random_architectures.table(results("random_architectures"))
     if part == "artifact_coding":
