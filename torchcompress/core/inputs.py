@@ -150,7 +150,14 @@ def calibration_batches(
     index = -1
     for index, batch in enumerate(loader):
         inputs = batch if forward is not None else batch_inputs(batch)
-        for name, tensor in tensors_in(inputs):
+        tensors = list(tensors_in(inputs))
+        if tensors and not any(tensor.numel() for _, tensor in tensors):
+            raise CalibrationError(
+                "it holds no samples",
+                where=f"{where} batch {index}",
+                hint="leave empty batches out",
+            )
+        for name, tensor in tensors:
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise CalibrationError(
                     "the input is not finite (NaN or infinity)",

@@ -35,7 +35,7 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
             )
         own = {id(average)}
         if isinstance(average, nn.Module):
-            copy = _copy_in(average)
+            copy = copy_in(average)
             own = set(map(id, named_tensors(copy).values()))
             shapes = [
                 {name: tuple(tensor.shape) for name, tensor in named_tensors(m).items()}
@@ -68,12 +68,12 @@ def cut_averages(model: nn.Module, averages: Sequence[Average], plan: PruningPla
         if isinstance(average, EMA):
             average.replace(_cut_means(model, average.mean, plan))
         else:
-            plan.apply(_copy_in(average), inplace=True)
+            plan.apply(copy_in(average), inplace=True)
 
 
 def average_tensors(average: Average) -> Mapping[str, Tensor]:
     """Returns the averages by the names that the model gives its tensors."""
-    return average.mean if isinstance(average, EMA) else named_tensors(_copy_in(average))
+    return average.mean if isinstance(average, EMA) else named_tensors(copy_in(average))
 
 
 def _cut_means(
@@ -86,6 +86,7 @@ def _cut_means(
     return {name: tensor.detach() for name, tensor in named_tensors(holder).items()}
 
 
-def _copy_in(average: nn.Module) -> nn.Module:
+def copy_in(average: nn.Module) -> nn.Module:
+    """Returns the copy of the model that a module holding averages is or wraps."""
     copy = innermost(average)
     return innermost(copy.module) if isinstance(copy, AveragedModel) else copy

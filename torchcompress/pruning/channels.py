@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from torch import nn
 
-from torchcompress.core.errors import UnsupportedError
+from torchcompress.core.errors import CompressError, UnsupportedError
 from torchcompress.core.inputs import Forward, Inputs
 from torchcompress.core.modules import named_tensors, unwrapped
 from torchcompress.core.target import Target
@@ -94,6 +94,10 @@ def prune_channels(
             of another run.
     """
     if calibration is None:
+        if resume is not None:
+            raise CompressError(
+                "keeps layers that calibration data fits", where="resume", hint="give calibration="
+            )
         return cast(M, plan_channels(model, x, target, **options).apply(model, inplace=inplace))
     batches = list(calibration) if isinstance(calibration, Iterator) else calibration
     if "importance" not in options:

@@ -13,6 +13,7 @@ from torchcompress.core.modules import shadow, unwrapped
 from torchcompress.pruning.adapters import adapt_modules
 from torchcompress.pruning.plan import PruningPlan
 from torchcompress.pruning.sparsify_file import Finished, run_key
+from torchcompress.pruning.weights.hold import held_zeros
 from torchcompress.reconstruction import resolve_consumers
 from torchcompress.reconstruction.capture import Calibration
 from torchcompress.reconstruction.consumers import Earlier
@@ -27,7 +28,8 @@ def apply_fitted(
 ) -> nn.Module:
     """Returns the smaller model, its layers solved anew (see `resolve_consumers`).
 
-    The reference is adapted like the smaller model, so that both call the same layers.
+    The reference is adapted like the smaller model, so that both call the same layers. Layers whose
+    zeros a plan in the model's history holds keep their weights.
 
     Args:
         plan: What goes.
@@ -53,5 +55,13 @@ def apply_fitted(
             finished.state,
             lambda name, smaller: finished.layer_done(name, torch.empty(0), smaller),
         )
-    resolve_consumers(dense, fitted, plan.removed, calibration, forward=forward, earlier=earlier)
+    resolve_consumers(
+        dense,
+        fitted,
+        plan.removed,
+        calibration,
+        forward=forward,
+        earlier=earlier,
+        exclude=held_zeros(inner),
+    )
     return fitted

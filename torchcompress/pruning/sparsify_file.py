@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -44,6 +44,10 @@ class Finished:
         self.state: dict[str, Tensor] = {}
         self.cost: dict[str, Tensor] = {}
         self.next: dict[str, Tensor] = {}
+        if self._path is not None and not self._path.parent.is_dir():
+            raise CompressError(
+                "is in no folder that exists", where=str(path), hint="make it first"
+            )
         if self._path is not None and self._path.exists():
             self._read(self._path)
 
@@ -100,8 +104,11 @@ def run_key(model: nn.Module, calibration: Calibration, arguments: Iterable[obje
         model: The model before.
         calibration: The batches.
         arguments: What else was given; each as its text.
+
+    How the model is called on a batch counts by its code, and the architecture by how it prints.
     """
-    digest = hashlib.sha256(repr([str(argument) for argument in arguments]).encode())
+    given = [model, *_spelled(calibration.forward), *arguments]
+    digest = hashlib.sha256(repr([str(argument) for argument in given]).encode())
     everything: Mapping[str, object] = {
         "model": model.state_dict(),
         "batches": calibration.batches,
@@ -111,3 +118,12 @@ def run_key(model: nn.Module, calibration: Calibration, arguments: Iterable[obje
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _spelled(function: Callable[..., object]) -> list[object]:
+    """Returns what tells a function from another one, the same in every process."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return [type(function).__qualname__]
+    constants = [constant for constant in code.co_consts if not hasattr(constant, "co_code")]
+    return [function.__qualname__, code.co_code, constants, code.co_names]

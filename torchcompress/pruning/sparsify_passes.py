@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from torchcompress.pruning.sparsify_file import Finished
@@ -107,8 +108,11 @@ def sparsify_layers(
 
     def cost(layer: Layer, squares: Tensor) -> Tensor:
         if ingredients.selection == "magnitude":
-            return layer.weight.double().square().float()
-        return (squares * sensitivity[layer.name][:, :, None].to(squares)).float()
+            found = layer.weight.double().square().float()
+        else:
+            found = (squares * sensitivity[layer.name][:, :, None].to(squares)).float()
+        # What is zero already goes before weights that nothing hears, which cost nothing either.
+        return found.masked_fill(weights[layer.name] == 0, -torch.finfo(torch.float32).tiny)
 
     if finished.passes == 0 and not finished.cost and competing is None:
         for layer, moments in walk(model, layers, dense, twins, calibration, "costs"):

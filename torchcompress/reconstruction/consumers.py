@@ -66,6 +66,7 @@ def resolve_consumers(
     *,
     forward: Forward | None = None,
     earlier: Earlier | None = None,
+    exclude: Collection[str] = (),
 ) -> float:
     """Fits each layer from the first that lost inputs on to what it gave before, in place.
 
@@ -91,6 +92,7 @@ def resolve_consumers(
         calibration: Batches; a few hundred unlabelled samples, held in memory.
         forward: How the models are called on a batch.
         earlier: Where a run that was stopped goes on; by default nothing is kept.
+        exclude: Names of weights that stay as they are.
 
     Returns:
         What remains of the squared error of the outputs, as a fraction; 1 where nothing was kept.
@@ -103,6 +105,7 @@ def resolve_consumers(
     before = outputs.of(pruned)
     kept = copy.deepcopy(pruned.state_dict())
     pairs = _pairs(dense, pruned, removed, batches)
+    pairs = [pair for pair in pairs if pair.layer.parameter not in exclude]
     if earlier is not None and earlier.layers:
         pruned.load_state_dict(earlier.state)
         pairs = [pair for pair in pairs if pair.layer.name not in earlier.layers]

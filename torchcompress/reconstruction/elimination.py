@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
+from torchcompress.reconstruction.gram import DAMPING, inverse
 from torchcompress.reconstruction.statistics import WIDEST_DOUBLE, Moments
-
-DAMPING = 1e-2
-"""What is added to the diagonal of the inputs' products, relative to its mean."""
 
 
 class Elimination:
@@ -42,7 +40,7 @@ class Elimination:
         self._scale = 1 / float(moments.yy.sum().clamp(min=torch.finfo(torch.float64).tiny))
         gram = moments.xx[:, self._live][:, :, self._live]
         self._gram = gram if len(self._live) > WIDEST_DOUBLE else None
-        self._inverse = torch.zeros(0) if self._gram is not None else _inverse(gram)
+        self._inverse = torch.zeros(0) if self._gram is not None else inverse(gram, DAMPING)
 
     def costs(self, units: Tensor) -> Tensor:
         """Returns the squared error of each unit's removal, over the energy of the outputs.
@@ -78,15 +76,3 @@ class Elimination:
             self._inverse[:, gone] = 0
             self._inverse[:, :, gone] = 0
         self.weight[:, :, self._live[gone]] = 0
-
-
-def _inverse(gram: Tensor) -> Tensor:
-    """Returns the inverse of matrices with a damped diagonal; one of zeros counts as the identity.
-
-    Args:
-        gram: (groups, columns, columns).
-    """
-    mean = gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
-    damped = gram.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(torch.where(mean > 0, DAMPING * mean, 1.0))
-    return torch.cholesky_inverse(torch.linalg.cholesky(damped))

@@ -36,7 +36,9 @@ def remove_dead_channels(
     other constant moves into the bias of each layer that reads it, or into the running mean of the
     batch norm that follows. Where it cannot, such as next to a border of zeros, the channel stays,
     and the plan says why. That the channel is constant follows from the operations of the run and
-    not from samples.
+    not from samples. Of a model whose code decides on numbers, such as `if x.sum() > 0`, only
+    channels that nothing reads go. Numbers that its code makes of the shape of `x` are taken as
+    they are.
 
     The plan is `tc.history(model)[-1]`; print it. It holds what is removed. The constants that
     moved are values of the smaller model, which its state_dict carries: apply the plan to a fresh
@@ -57,7 +59,12 @@ def remove_dead_channels(
     seen, excluded = trace(inner, x), globs(exclude, "exclude")
     groups = exclude_layers(channel_groups(seen), excluded)
     draft = Draft(inner, named_tensors(inner), seen, groups, {})
-    draft, dead, trial = _proved(draft, find_reads(inner, x, seen), x)
+    reads = find_reads(inner, x, seen)
+    if seen.decisions:  # On another path a constant may be another number.
+        reads = [
+            replace(read, varies=read.varies | True, depends=read.depends | True) for read in reads
+        ]
+    draft, dead, trial = _proved(draft, reads, x)
     cost = RemainingCost(seen, {name for name, _ in inner.named_parameters()})
     plan = replace(draft.plan("dead channels", cost, trial), notes=dead.notes)
     moved = {

@@ -154,6 +154,10 @@ def check_pattern_target(pattern: Pattern | None, target: Target | None) -> Targ
                 "is missing", where="target", hint="give Target(sparsity=0.9), or an n:m pattern"
             )
         return Target(sparsity=own)
+    if not isinstance(target, Target):
+        raise CompressError(
+            f"{target!r} is no target", where="target", hint="give Target(sparsity=0.9)"
+        )
     if target.sparsity is None:
         raise UnsupportedError(
             f"zeros in weights do not bring {target}", where="target", hint="give sparsity="

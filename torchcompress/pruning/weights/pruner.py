@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from torchcompress.core.errors import CompressError
-from torchcompress.core.history import record
 from torchcompress.core.modules import unwrapped
 from torchcompress.core.target import Target
 from torchcompress.pruning.averages import Average
@@ -181,9 +180,9 @@ class MagnitudePruner(Callback):
         if self._made is None:
             self._begin()
             check_reaches(self.schedule, self.steps)
-            self.close()
             self._made = self.plan
-            record(self.model, self._made)
+            self._zeros.note(self._made)
+            self.close()
         return self._made
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
-from torchcompress.pruning.averages import Average, average_tensors, check_averages
+from torchcompress.core.history import record
+from torchcompress.pruning.averages import Average, average_tensors, check_averages, copy_in
 from torchcompress.pruning.weights.choice import Masks
-from torchcompress.pruning.weights.plan import zero
+from torchcompress.pruning.weights.plan import SparsityPlan, zero
 
 
 class Zeros:
@@ -61,6 +62,13 @@ class Zeros:
         self.hold()
         for average in self._averages:
             zero(average_tensors(average), self.kept)
+
+    def note(self, plan: SparsityPlan) -> None:
+        """Records a plan in the history of the model, and of averages that are models."""
+        record(self.model, plan)
+        for average in self._averages:
+            if isinstance(average, nn.Module):
+                record(copy_in(average), plan)
 
     def hold(self) -> None:
         """Sets weights to zero again."""
