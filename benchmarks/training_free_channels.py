@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peer.accuracy import load
-from peer.torch_pruning_runs import pruned_to_macs
 from torch import Tensor, nn
 
 import torchcompress as tc
@@ -49,6 +47,8 @@ def ours(net: nn.Module, x: Tensor, target: tc.Target, images: list[Tensor]) -> 
 
 
 def peer(net: nn.Module, x: Tensor, target: tc.Target, _: list[Tensor]) -> nn.Module:
+    from peer.torch_pruning_runs import pruned_to_macs  # Of an extra that the table needs not.
+
     return pruned_to_macs(net, x, target.value, round_to=ROUND_TO)
 
 
@@ -118,6 +118,8 @@ def tasks() -> Iterator[Key]:
 def run(key: Key, checkpoints: str, data: str | None) -> Row:
     model, kept, method = key
     size = SIZES[model]
+    from peer.accuracy import load
+
     net = load(model, checkpoints, size)
     sets = open_data("fashion-mnist", data, image_size=size, batch_size=64, calibration=IMAGES)
     images = [x for x, _ in sets.calibration]
