@@ -104,7 +104,7 @@ def test_the_noise_is_measured_without_a_guess_at_the_batch_dimension() -> None:
     [
         (net(), [torch.randn(3, 8, 8)], r"batch 0: .* 0 takes \[batch, channels, height, width\]"),
         (nn.Sequential(nn.Linear(8, 2)), [torch.randn(8)], "batch 0: .* takes a batch of vectors"),
-        (net(), [torch.zeros(0, 3, 8, 8)], "batch 0: the model makes nothing of it"),
+        (net(), [torch.zeros(0, 3, 8, 8)], "batch 0: it holds no samples"),
         (net(), None, "NoneType does not yield batches"),
     ],
 )
