@@ -138,8 +138,8 @@ def table(models: dict[str, Row], peer_shares: dict[str, float]) -> str:
     """
     lines = [
         "| model | prunable | Torch-Pruning | MACs left at 75 / 50 / 25 % of channels "
-        "| at half MACs | largest difference | planning, s | slowest plan with its trial, s | inexact groups "
-        "| failures |",
+        "| at half MACs | largest difference | planning, s | slowest plan with its trial, s "
+        "| inexact groups | failures |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in models.items():

@@ -9,6 +9,8 @@ from torchcompress.graph.dependence_rules import ALL, dependent
 from torchcompress.graph.dispatch import CountedRun
 from torchcompress.graph.operands import tensors_among, written
 
+_TELLING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
 
 class Dependence(CountedRun):
     """Follows through a run which elements of each tensor may depend on the input or on chance.
@@ -21,11 +23,16 @@ class Dependence(CountedRun):
         inputs: Tensors that the run is called with.
         sized: Whether what the size of the input changes counts as dependent too, such as what a
             border of zeros does to a constant.
+
+    Attributes:
+        told: Whether the code was told a number or a shape that depends on the input. It may take
+            another way on another input, of which the marks then know nothing.
     """
 
     def __init__(self, inputs: list[Tensor], *, sized: bool = True) -> None:
         super().__init__()
         self.sized = sized
+        self.told = False
         self._shadows: dict[int, tuple[torch.UntypedStorage, int, Tensor]] = {}
         for tensor in inputs:
             self._mark(tensor, ALL)
@@ -54,6 +61,7 @@ class Dependence(CountedRun):
         out = func(*args, **kwargs)
         if not derived and not marks.any():
             return out
+        self.told |= not _TELLING.isdisjoint(func.tags) and bool(marks.any())
         for tensor in tensors_among(out):
             if tensor.untyped_storage()._cdata not in held:  # A view has its marks.
                 self._mark(tensor, marks)

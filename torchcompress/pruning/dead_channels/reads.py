@@ -150,6 +150,11 @@ class _Reading(Dependence):
             output = run_model(own, x)
         self._uses.update(t.untyped_storage()._cdata for _, t in tensors_in(output))
         self.reads = [self._settled(*found) for found in self._found]
+        if self.told:  # On another way a constant may be another number.
+            self.reads = [
+                replace(read, varies=read.varies | True, depends=read.depends | True)
+                for read in self.reads
+            ]
 
     def run(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -59,12 +59,7 @@ def remove_dead_channels(
     seen, excluded = trace(inner, x), globs(exclude, "exclude")
     groups = exclude_layers(channel_groups(seen), excluded)
     draft = Draft(inner, named_tensors(inner), seen, groups, {})
-    reads = find_reads(inner, x, seen)
-    if seen.decisions:  # On another path a constant may be another number.
-        reads = [
-            replace(read, varies=read.varies | True, depends=read.depends | True) for read in reads
-        ]
-    draft, dead, trial = _proved(draft, reads, x)
+    draft, dead, trial = _proved(draft, find_reads(inner, x, seen), x)
     cost = RemainingCost(seen, {name for name, _ in inner.named_parameters()})
     plan = replace(draft.plan("dead channels", cost, trial), notes=dead.notes)
     moved = {
