@@ -113,6 +113,12 @@ def test_unusable_data_is_named(model: nn.Module, calibration: Any, match: str) 
         quantize(model.eval(), calibration)
 
 
+def test_a_batch_of_which_the_model_gets_no_sample_is_named() -> None:
+    batches = [{"images": torch.zeros(0, 3, 8, 8), "weight": torch.ones(1)}]
+    with pytest.raises(CalibrationError, match="batch 0: the model makes nothing of it"):
+        quantize(net().eval(), batches, forward=lambda model, batch: model(batch["images"]))
+
+
 def test_a_model_that_writes_into_its_input() -> None:
     class Doubles(nn.Module):
         def __init__(self) -> None:

@@ -36,9 +36,8 @@ def remove_dead_channels(
     other constant moves into the bias of each layer that reads it, or into the running mean of the
     batch norm that follows. Where it cannot, such as next to a border of zeros, the channel stays,
     and the plan says why. That the channel is constant follows from the operations of the run and
-    not from samples. Of a model whose code decides on numbers, such as `if x.sum() > 0`, only
-    channels that nothing reads go. Numbers that its code makes of the shape of `x` are taken as
-    they are.
+    not from samples. Of a model whose code decides on numbers of its input, as by `if x.sum() > 0`,
+    only channels that nothing reads go. What its code makes of the shape of `x` is taken as it is.
 
     The plan is `tc.history(model)[-1]`; print it. It holds what is removed. The constants that
     moved are values of the smaller model, which its state_dict carries: apply the plan to a fresh
