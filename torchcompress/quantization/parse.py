@@ -172,7 +172,7 @@ def _check_op(op: Op, where: str) -> None:
     _need(op.out is None or integer, "a float op has no grid", where)
     _need(op.out is not None or not integer or op.kind in _CAN_OMIT_GRID, "needs a grid", where)
     if op.kind == "conv2d" and len(op.inputs) == 2:
-        _need(op.int8 and op.out is not None, "a fused sum is int8", where)
+        _need(not op.int8 or op.out is not None, "an int8 sum needs a grid", where)
         _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)
     if op.kind == "conv_transpose2d":
         steps = zip(op.args["stride"], op.args["dilation"], strict=True)

@@ -53,26 +53,12 @@ class QuantizationPlan(Plan):
             raise UnsupportedError("an int8 model is a new module", where="inplace")
         state = model.state_dict()
         check_weights(self.sources, state)
-        tensors = self._tensors(state)
+        tensors = int8_tensors(self.program, self.sources, state)
         check_tensors(self.program, tensors)
         result = Int8Model(self.program, tensors, self.rows)
         inherit(model, result)
         record(result, self)
         return result
-
-    def _tensors(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        scales = _input_scales(self.program)
-        tensors: dict[str, Tensor] = {}
-        for key, source in self.sources.items():
-            weight, bias = fold(source, state)
-            if key in scales:
-                parts = quantize_weight(weight, bias, scales[key])
-            else:
-                parts = (weight.float(), None, bias.float())
-            for name, part in zip(("weight", "scale", "bias"), parts, strict=True):
-                if part is not None:
-                    tensors[f"{key}.{name}"] = part
-        return tensors
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
@@ -96,6 +82,30 @@ class QuantizationPlan(Plan):
 
     def __str__(self) -> str:
         return format_rows(self.rows)
+
+
+def int8_tensors(
+    program: Program, sources: Mapping[str, Source], state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Returns the tensors of an int8 program, folded and quantized.
+
+    Args:
+        program: With the grid of each uint8 value.
+        sources: Of its layers.
+        state: The state_dict that the sources name.
+    """
+    scales = _input_scales(program)
+    tensors: dict[str, Tensor] = {}
+    for key, source in sources.items():
+        weight, bias = fold(source, state)
+        if key in scales:
+            parts = quantize_weight(weight, bias, scales[key])
+        else:
+            parts = (weight.float(), None, bias.float())
+        for name, part in zip(("weight", "scale", "bias"), parts, strict=True):
+            if part is not None:
+                tensors[f"{key}.{name}"] = part
+    return tensors
 
 
 def _input_scales(program: Program) -> dict[str, float]:

@@ -1,0 +1,191 @@
+"""From one traced program to its int8 form: a draft that algorithms may change, then a plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from torch import Tensor
+
+from torchcompress.core.errors import UnsupportedError
+from torchcompress.core.modules import match_names
+from torchcompress.quantization import interpreter
+from torchcompress.quantization.calibrate import (
+    Batches,
+    ProgramModule,
+    check_trace,
+    first_inputs,
+    observe_ranges,
+)
+from torchcompress.quantization.config import QuantizationConfig
+from torchcompress.quantization.fuse import fuse
+from torchcompress.quantization.int8 import kernels, reference
+from torchcompress.quantization.int8.selftest import native_works
+from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
+from torchcompress.quantization.model import Int8Model
+from torchcompress.quantization.operations import LAYERS
+from torchcompress.quantization.plan import QuantizationPlan, int8_tensors
+from torchcompress.quantization.program import Op, Program, QParams
+from torchcompress.quantization.ranges import range_classes, warn_uneven_branches
+from torchcompress.quantization.sources import Source, folded_tensors
+from torchcompress.quantization.sqnr import measure_sqnr
+from torchcompress.quantization.table import Row
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A program on its way to int8, with all that algorithms and placement may still change.
+
+    Args:
+        program: The fused float program.
+        sources: Of its layers.
+        state: The state_dict that the sources name.
+        int8: Outputs of the operations that compute on integers.
+        grids: By value; at least those that `int8` makes uint8.
+        reasons: Why an operation stays float, by output.
+    """
+
+    program: Program
+    sources: dict[str, Source]
+    state: Mapping[str, Tensor] = field(repr=False)
+    int8: frozenset[str]
+    grids: dict[str, QParams]
+    reasons: dict[str, str]
+
+    @property
+    def stored(self) -> dict[str, QParams]:
+        """The grids of the values that are stored as uint8."""
+        classes = range_classes(self.program)
+        stored = uint8_classes(self.program, classes, self.int8)
+        return {value: grid for value, grid in self.grids.items() if classes[value] in stored}
+
+    def kept_float(self, reasons: Mapping[str, str]) -> Self:
+        """Returns the draft with more operations left in float.
+
+        Args:
+            reasons: Why, by output.
+        """
+        return replace(self, int8=self.int8 - reasons.keys(), reasons={**self.reasons, **reasons})
+
+    def float_module(self) -> ProgramModule:
+        """Returns the float program as a module."""
+        return ProgramModule(self.program, folded_tensors(self.sources, self.state))
+
+    def int8_model(self, rows: tuple[Row, ...] = ()) -> tuple[Int8Model, dict[str, str]]:
+        """Returns the int8 model, and its value for each output of the float program."""
+        program, made = lower(self.program, self.int8, self.stored)
+        return Int8Model(program, int8_tensors(program, self.sources, self.state), rows), made
+
+
+def draft_part(
+    traced: Program,
+    sources: dict[str, Source],
+    state: Mapping[str, Tensor],
+    batches: Batches,
+    want: Mapping[str, Tensor],
+    config: QuantizationConfig,
+    where: str,
+) -> Draft:
+    """Fuses and calibrates a traced program and drafts its int8 form.
+
+    Args:
+        traced: The program as traced.
+        sources: Of its layers.
+        state: The state_dict that the sources name.
+        batches: Calibration data; `batches.call` runs whatever contains the program.
+        want: What that makes of the first batch, by path.
+        config: How to quantize.
+        where: What the program is of, for messages.
+
+    Raises:
+        TraceError: The program does not compute what the model computes.
+        CalibrationError: Data that does not fit or is not finite, or that never ran a layer.
+        UnsupportedError: Nothing to quantize.
+    """
+    excluded = _excluded(traced, config)
+    shapes = check_trace(
+        ProgramModule(traced, folded_tensors(sources, state)), want, batches, where
+    )
+    fused, sources = fuse(traced, sources, shapes, excluded)
+    int8 = int8_ops(fused, shapes, excluded)
+    if not any(op.output in int8 and op.layer is not None for op in fused.ops):
+        raise UnsupportedError(
+            "nothing in this model can be quantized",
+            where=where,
+            hint="it needs a convolution or a linear layer that config.exclude does not match",
+        )
+    classes = range_classes(fused)
+    module = ProgramModule(fused, folded_tensors(sources, state))
+    check_trace(module, want, batches, where)
+    observers, extents = observe_ranges(module, batches, classes, config.ranges == "mse")
+    stored = uint8_classes(fused, classes, int8)
+    by_class = {name: observers[name].grid() for name in stored}
+    grids = {value: by_class[name] for value, name in classes.items() if name in stored}
+    warn_uneven_branches(fused, extents, grids)
+    reasons = {
+        op.output: _reason(op, excluded)
+        for op in fused.ops
+        if op.kind in LAYERS and op.output not in int8
+    }
+    return Draft(fused, sources, state, frozenset(int8), grids, reasons)
+
+
+def finish(draft: Draft, batches: Batches) -> QuantizationPlan:
+    """Lowers a draft and measures the noise at each layer on the first batch."""
+    model, made = draft.int8_model()
+    noise = _noise(model, draft.float_module(), batches, made)
+    stored = draft.stored
+    rows = tuple(_row(op, draft, stored, noise) for op in draft.program.ops if op.kind in LAYERS)
+    return QuantizationPlan(model.program, draft.sources, rows)
+
+
+def _excluded(program: Program, config: QuantizationConfig) -> set[str]:
+    """Returns the names of the calls that stay float; a layer's calls stay so together."""
+    layers = [op.name for op in program.ops if op.kind in LAYERS]
+    paths = dict.fromkeys(name.split("#")[0] for name in layers)
+    matched = set(match_names(config.exclude, paths, "config.exclude"))
+    return {name for name in layers if name.split("#")[0] in matched}
+
+
+def _noise(
+    model: Int8Model, module: ProgramModule, batches: Batches, made: Mapping[str, str]
+) -> dict[str, float | None]:
+    """Returns the SQNR in dB of each layer's output, by value of the float program."""
+    inputs = first_inputs(module, batches)
+    native = inputs[0].device.type == "cpu" and native_works()
+    steps = interpreter.steps(module.program, module.tensors, inputs, types=module.types)
+    found = measure_sqnr(
+        (
+            (made[value], signal)
+            for op, value, signal in steps
+            if op is not None and op.kind in LAYERS
+        ),
+        model.program,
+        model.tensors,
+        inputs,
+        kernels.bind if native else reference.bind,
+    )
+    return {op.output: found[made[op.output]] for op in module.program.ops if op.kind in LAYERS}
+
+
+def _row(
+    op: Op, draft: Draft, stored: Mapping[str, QParams], noise: Mapping[str, float | None]
+) -> Row:
+    quantized = op.output in draft.int8
+    grid = stored.get(op.output) if quantized else None
+    return Row(
+        name=op.name,
+        kind=op.kind,
+        precision="int8" if quantized else "float",
+        reason="" if quantized else draft.reasons[op.output],
+        scale=None if grid is None else grid.scale,
+        zero_point=None if grid is None else grid.zero_point,
+        sqnr_db=noise[op.output],
+    )
+
+
+def _reason(op: Op, excluded: set[str]) -> str:
+    if op.name in excluded:
+        return "excluded by the configuration"
+    if op.kind == "conv_transpose2d":
+        return "no int8 kernel for a transposed convolution"
+    return "a batch norm on vectors, with no layer before it"
