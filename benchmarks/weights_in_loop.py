@@ -118,7 +118,10 @@ def fine_tune(
     net: nn.Module, way: Callable[..., Callback], sparsity: float, seed: int, data: Data
 ) -> None:
     """Brings a network to a sparsity and trains it."""
-    config = TrainerConfig(epochs=EPOCHS, lr=LEARNING_RATE, warmup_epochs=0.2, seed=seed)
+    # torch.nn.utils.prune takes contiguous weights only.
+    config = TrainerConfig(
+        epochs=EPOCHS, lr=LEARNING_RATE, warmup_epochs=0.2, seed=seed, channels_last=False
+    )
     pruner = way(net, sparsity, EPOCHS * len(data.train))
     Trainer(net, data.train, config=config, callbacks=[pruner]).fit()
 

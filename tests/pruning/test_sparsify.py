@@ -1,7 +1,7 @@
 import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -273,6 +273,37 @@ def test_what_cannot_be_done_is_refused() -> None:
         sparsify(net(), tc.Target(sparsity=0.5), BATCHES, exclude=["nothing"])
     with pytest.raises(TargetUnreachable):
         sparsify(net(), tc.Target(sparsity=0.9999), BATCHES)
+    for name in ("resume", "ingredients"):
+        with pytest.raises(CompressError, match=f"{name}: 3"):
+            sparsify(net(), tc.Target(sparsity=0.5), BATCHES, **{name: cast(Any, 3)})
+    with pytest.raises(CalibrationError, match="calibration: NoneType does not yield batches"):
+        sparsify(net(), tc.Target(sparsity=0.5), cast(Any, None))
+
+
+class Silent(nn.Module):
+    """Turns gradients off in its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.net(x)
+
+
+def test_a_forward_pass_without_gradients_is_named_as_the_fault() -> None:
+    with pytest.raises(CalibrationError, match="turns gradients off") as caught:
+        sparsify(Silent(), tc.Target(sparsity=0.5), BATCHES)
+    assert caught.value.where == "net.0"
+
+
+def test_inference_mode_changes_nothing() -> None:
+    outside = sparsify(net(), tc.Target(sparsity=0.5), BATCHES)
+    with torch.inference_mode():
+        inside = sparsify(net(), tc.Target(sparsity=0.5), [batch.clone() for batch in BATCHES])
+    pairs = zip(outside.state_dict().values(), inside.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.7, 0.98])

@@ -145,10 +145,19 @@ def calibration_batches(
         where: The argument that the loader was given as, for the error.
 
     Raises:
-        CalibrationError: No batch, or a batch that holds NaN or infinity (named).
+        CalibrationError: No batch, a batch that holds NaN or infinity (named), or nothing that
+            yields batches.
     """
     index = -1
-    for index, batch in enumerate(loader):
+    try:
+        batches = iter(loader)
+    except TypeError as error:
+        raise CalibrationError(
+            f"{type(loader).__name__} does not yield batches",
+            where=where,
+            hint="pass a loader or a list of batches",
+        ) from error
+    for index, batch in enumerate(batches):
         inputs = batch if forward is not None else batch_inputs(batch)
         tensors = list(tensors_in(inputs))
         if tensors and not any(tensor.numel() for _, tensor in tensors):

@@ -1,9 +1,9 @@
 """What a compression has to reach."""
 
-import math
 from dataclasses import dataclass, fields
 
 from torchcompress.core.errors import CompressError
+from torchcompress.core.numbers import is_finite, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,8 @@ class Target:
 
 def _check(name: str, value: object) -> None:
     where = f"target.{name}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CompressError(f"{value!r} is not a number", where=where)
+    if not is_finite(value):
+        raise CompressError(f"{shown(value)} is not a number", where=where)
     if value <= 0:
         raise CompressError(
             f"{value:g} leaves nothing", where=where, hint="a target says what remains, above 0"

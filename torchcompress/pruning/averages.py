@@ -14,6 +14,19 @@ Average = nn.Module | EMA
 """A copy of the model that holds averages, an `AveragedModel` around one, or the trainer's."""
 
 
+def as_averages(given: Average | Sequence[Average]) -> tuple[Average, ...]:
+    """Returns what was given as averages, one or several, as a tuple.
+
+    Raises:
+        CompressError: Neither a module, nor an `EMA`, nor a list of such.
+    """
+    if isinstance(given, Average):
+        return (given,)
+    if not isinstance(given, Sequence):
+        raise _no_average(given)
+    return tuple(given)
+
+
 def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
     """Refuses what cannot be cut as an average of a model.
 
@@ -28,11 +41,7 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
     taken = set(map(id, named_tensors(model).values()))
     for average in averages:
         if not isinstance(average, Average):
-            raise CompressError(
-                f"{type(average).__name__} is no module that holds averages",
-                where="ema",
-                hint="give a copy of the model, an AveragedModel or the trainer's EMA",
-            )
+            raise _no_average(average)
         own = {id(average)}
         if isinstance(average, nn.Module):
             copy = copy_in(average)
@@ -54,6 +63,14 @@ def check_averages(model: nn.Module, averages: Sequence[Average]) -> None:
                 hint="give each copy of the model once",
             )
         taken |= own
+
+
+def _no_average(given: object) -> CompressError:
+    return CompressError(
+        f"{type(given).__name__} is no module that holds averages",
+        where="ema",
+        hint="give a copy of the model, an AveragedModel or the trainer's EMA",
+    )
 
 
 def cut_averages(model: nn.Module, averages: Sequence[Average], plan: PruningPlan) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 
+import torch
 from torch import nn
 
 from torchcompress.core.errors import CompressError, UnsupportedError
@@ -61,6 +62,7 @@ class PlanOptions(TypedDict, total=False):
     prove: bool
 
 
+@torch.inference_mode(False)
 def prune_channels(
     model: M,
     x: Inputs,

@@ -18,6 +18,7 @@ from torchcompress.graph.groups import Group, channel_groups
 from torchcompress.graph.tracer import trace
 from torchcompress.pruning.averages import (
     Average,
+    as_averages,
     check_averages,
     cut_averages,
 )
@@ -158,7 +159,7 @@ class ChannelPruner(Callback):
             CompressError: An optimizer or average that does not fit, or one attached already.
             UnsupportedError: An optimizer whose state cannot be cut.
         """
-        self._register(optimizers, (ema,) if isinstance(ema, Average) else tuple(ema))
+        self._register(optimizers, as_averages(ema))
         self._advance()
         return self
 

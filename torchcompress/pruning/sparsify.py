@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import nn
 
-from torchcompress.core.errors import TargetUnreachable, UnsupportedError
+from torchcompress.core.errors import CompressError, TargetUnreachable, UnsupportedError
 from torchcompress.core.inputs import Forward
 from torchcompress.core.modules import copied, unwrapped
 from torchcompress.core.target import Target
@@ -30,6 +31,7 @@ from torchcompress.reconstruction.output_error import OutputError
 M = TypeVar("M", bound=nn.Module)
 
 
+@torch.inference_mode(False)
 def sparsify(
     model: M,
     target: Target | None,
@@ -80,6 +82,8 @@ def sparsify(
         TargetUnreachable: The layers that calibration reaches are too few for the target.
         UnsupportedError: A pattern that does not divide a layer, or no layer that can be solved.
     """
+    if not isinstance(ingredients, Ingredients):
+        raise CompressError(f"{ingredients!r} are none", where="ingredients")
     inner = unwrapped(model)
     grouping = parse_pattern(pattern)
     target = check_pattern_target(grouping, target)

@@ -37,6 +37,8 @@ class Finished:
     """
 
     def __init__(self, path: str | Path | None, key: str) -> None:
+        if path is not None and not isinstance(path, str | Path):
+            raise CompressError(f"{path!r} is no path", where="resume")
         self._path = None if path is None else Path(path)
         self._key = key
         self.passes = 0

@@ -5,11 +5,19 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchcompress.core.errors import CalibrationError
-from torchcompress.core.inputs import Forward, calibration_batches, call, tensors_in, to_device
+from torchcompress.core.inputs import (
+    Forward,
+    calibration_batches,
+    call,
+    map_tensors,
+    tensors_in,
+    to_device,
+)
 from torchcompress.core.modules import device_of, undisturbed
 from torchcompress.graph.running import plain_kernels
 from torchcompress.reconstruction.layers import (
@@ -43,7 +51,12 @@ class Calibration:
         self, batches: Iterable[Any], model: nn.Module, forward: Forward | None = None
     ) -> None:
         device = device_of(model)
-        self.batches = [to_device(x, device) for _, x in calibration_batches(batches, forward)]
+        # Gradients are taken on them, which tensors of inference mode do not allow.
+        with torch.inference_mode(False):
+            self.batches = [
+                map_tensors(_usable, to_device(x, device))
+                for _, x in calibration_batches(batches, forward)
+            ]
         self.forward = forward or call
 
     def __len__(self) -> int:
@@ -76,6 +89,10 @@ class Calibration:
             ) from error
 
 
+def _usable(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 class _SeenAll(BaseException):
     """Ends a forward pass once the last tensor of interest has been seen."""
 
@@ -103,7 +120,7 @@ def solvable_layers(model: nn.Module, calibration: Calibration) -> list[Layer]:
         found = [
             layer
             for layer in _views(path, module)
-            if owners.get(id(_parameter(model, layer.parameter))) == 1
+            if _alone(_parameter(model, layer.parameter), owners)
         ]
         if found:
             layers[module] = found
@@ -225,6 +242,10 @@ def _views(path: str, module: nn.Module) -> list[Layer]:
     if isinstance(module, nn.Linear):
         return [Linear(path, f"{prefix}weight", module)]
     return []
+
+
+def _alone(parameter: Tensor | None, owners: dict[int, int]) -> bool:
+    return parameter is not None and owners.get(id(parameter)) == 1 and parameter.numel() > 0
 
 
 def _parameter(model: nn.Module, name: str) -> Tensor | None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchcompress.core.errors import CalibrationError
 from torchcompress.core.inputs import tensors_in
 from torchcompress.core.modules import undisturbed
 from torchcompress.core.progress import progress
@@ -35,7 +36,7 @@ def output_sensitivity(
         (groups, outputs) by layer name, float64; zero for a layer that moves no output.
 
     Raises:
-        CalibrationError: A batch that the model fails on.
+        CalibrationError: A batch that the model fails on, or a model that turns gradients off.
     """
     sums = {layer.name: torch.zeros(layer.weight.shape[:2]).double() for layer in layers}
     counts = dict.fromkeys(sums, 0)
@@ -50,6 +51,12 @@ def output_sensitivity(
         return add
 
     def called(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        if not torch.is_grad_enabled():
+            raise CalibrationError(
+                "the forward pass turns gradients off (no_grad), which say what the layer is worth",
+                where=by_module[module][0].name,
+                hint="take no_grad out of the model; callers turn gradients off themselves",
+            )
         hooks = [(layer, adder(layer)) for layer in by_module[module]]
         return hooks[0][0].probe(args, kwargs, output, hooks)
 

@@ -1,9 +1,9 @@
 """How a training runs."""
 
-import math
 from dataclasses import dataclass
 
 from torchcompress.core.errors import CompressError, did_you_mean
+from torchcompress.core.numbers import is_finite, shown
 
 OPTIMIZERS = ("sgd", "adamw")
 """The optimizers by name."""
@@ -101,8 +101,8 @@ def check_number(
     Raises:
         CompressError: No finite number, or out of the range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CompressError(f"{value!r} is not a number", where=where)
+    if not is_finite(value):
+        raise CompressError(f"{shown(value)} is not a number", where=where)
     if above is not None and value <= above:
         raise CompressError(f"{value:g} is not above {above:g}", where=where)
     if least is not None and value < least:

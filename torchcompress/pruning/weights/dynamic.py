@@ -149,6 +149,12 @@ def check_grows(growth: RigL, schedule: Schedule | None, pattern: str | None) ->
     Raises:
         CompressError: It does.
     """
+    if not isinstance(growth, RigL):
+        raise CompressError(
+            f"{growth!r} is no way to move zeros",
+            where="growth",
+            hint="give RigL(every=100, end=10_000)",
+        )
     if pattern is not None:
         raise CompressError(f"moving zeros would break the pattern {pattern}", where="growth")
     if schedule is not None and fraction_at(schedule, growth.end - 1) == 0:

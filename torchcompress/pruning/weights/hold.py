@@ -5,15 +5,16 @@ from typing import Any, Self
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from torchcompress.core.errors import CompressError
 from torchcompress.core.history import history
 from torchcompress.core.modules import unwrapped
-from torchcompress.pruning.averages import Average
+from torchcompress.pruning.averages import Average, as_averages
 from torchcompress.pruning.optimizer_state import check_train
 from torchcompress.pruning.weights.choice import Masks
 from torchcompress.pruning.weights.plan import SparsityPlan
+from torchcompress.pruning.weights.state import check_state
+from torchcompress.pruning.weights.step_hooks import StepHooks
 from torchcompress.pruning.weights.zeros import Zeros
 from torchcompress.training.callback import Callback, Run, companion
 
@@ -60,7 +61,7 @@ class HoldZeros(Callback):
     def __init__(self, model: nn.Module) -> None:
         self.model = unwrapped(model)
         self._zeros = Zeros(self.model, held_zeros(self.model))
-        self._handles: list[RemovableHandle] = []
+        self._hooks = StepHooks()
         if not self.kept:
             raise CompressError(
                 "no SparsityPlan in its history names zeros",
@@ -83,20 +84,18 @@ class HoldZeros(Callback):
         Raises:
             CompressError: An optimizer or average that does not fit, or attached already.
         """
-        averages = (ema,) if isinstance(ema, Average) else tuple(ema)
-        if self._handles:
+        averages = as_averages(ema)
+        if self._hooks.optimizers:
             raise CompressError("it is attached already", where="attach", hint="close it first")
         check_train(self.model, optimizers)
         self._zeros.begin(averages)
         self._zeros.put(self.kept)
-        self._handles = [one.register_step_post_hook(self._after_step) for one in optimizers]
+        self._hooks.begin(optimizers, after=self._after_step)
         return self
 
     def close(self) -> None:
         """Leaves the training: nothing is held any more."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._hooks.end()
         self._zeros.end()
 
     def on_fit_start(self, run: Run) -> None:
@@ -112,7 +111,12 @@ class HoldZeros(Callback):
         return {"kept": self.kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Takes back what `state_dict` gave.
+
+        Raises:
+            CompressError: Something else, or the masks of another model.
+        """
+        check_state(state, self.state_dict(), type(self.model).__name__)
         self._zeros.kept = {n: state["kept"][n].to(m.device) for n, m in self.kept.items()}
 
     def _after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:

@@ -6,12 +6,11 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from torchcompress.core.errors import CompressError
 from torchcompress.core.modules import unwrapped
 from torchcompress.core.target import Target
-from torchcompress.pruning.averages import Average
+from torchcompress.pruning.averages import Average, as_averages
 from torchcompress.pruning.layer_globs import globs
 from torchcompress.pruning.optimizer_state import check_train
 from torchcompress.pruning.schedules import OneShot, Schedule, check_reaches, fraction_at
@@ -28,6 +27,8 @@ from torchcompress.pruning.weights.hold import HoldZeros, held_zeros
 from torchcompress.pruning.weights.pattern import Pattern
 from torchcompress.pruning.weights.plan import SparsityPlan, sparsity_table
 from torchcompress.pruning.weights.selection import Selection, prunable_weights
+from torchcompress.pruning.weights.state import check_state
+from torchcompress.pruning.weights.step_hooks import StepHooks
 from torchcompress.pruning.weights.zeros import Zeros
 from torchcompress.training.callback import Callback, Run
 from torchcompress.training.ema import EMA
@@ -103,8 +104,7 @@ class MagnitudePruner(Callback):
         fraction_at(schedule, 0)
         self._options = {"exclude": globs(exclude, "exclude"), "keep_ends": keep_ends}
         self._reached = 0.0
-        self._handles: list[RemovableHandle] = []
-        self._optimizers: tuple[Optimizer, ...] = ()
+        self._hooks = StepHooks()
         self._made: SparsityPlan | None = None
         self._selection = self._select()
         whole = {
@@ -160,15 +160,13 @@ class MagnitudePruner(Callback):
             CompressError: An optimizer or average that does not fit; attached or finalized
                 already.
         """
-        self._register(optimizers, (ema,) if isinstance(ema, Average) else tuple(ema))
+        self._register(optimizers, as_averages(ema))
         self._begin()
         return self
 
     def close(self) -> None:
         """Leaves the training: zeros are held no more, and nothing is recorded."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._optimizers = [], ()
+        self._hooks.end()
         self._zeros.end()
 
     def finalize(self) -> SparsityPlan:
@@ -203,21 +201,7 @@ class MagnitudePruner(Callback):
             CompressError: The training that is resumed asked for something else, or is one of
                 another model.
         """
-        if state["asked"] != str(self.asked):
-            raise CompressError(
-                f"the training that is resumed asked for {state['asked']}, not {self.asked}",
-                where="target",
-                hint="resume with the same pruner",
-            )
-        shapes, saved = (
-            {name: tuple(mask.shape) for name, mask in masks.items()}
-            for masks in (self.kept, state["kept"])
-        )
-        if shapes != saved:
-            raise CompressError(
-                "the training that is resumed is of another model",
-                where=type(self.model).__name__,
-            )
+        check_state(state, self.state_dict(), type(self.model).__name__)
         self.steps, self._reached = state["steps"], state["reached"]
         self._zeros.kept = {n: state["kept"][n].to(m.device) for n, m in self.kept.items()}
         if self._movement is not None:
@@ -251,17 +235,15 @@ class MagnitudePruner(Callback):
         self.finalize()
 
     def _register(self, optimizers: Sequence[Optimizer], averages: Sequence[Average]) -> None:
-        if self._optimizers or self._made is not None:
-            state = "attached" if self._optimizers else "finalized"
-            hint = "close it first" if self._optimizers else "make another pruner"
+        attached = bool(self._hooks.optimizers)
+        if attached or self._made is not None:
+            state = "attached" if attached else "finalized"
+            hint = "close it first" if attached else "make another pruner"
             raise CompressError(f"it is {state} already", where="attach", hint=hint)
         check_train(self.model, optimizers)
         self._zeros.begin(averages)
-        self._optimizers = tuple(optimizers)
         self._selection = self._select()
-        for optimizer in optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
-            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+        self._hooks.begin(optimizers, before=self._before_step, after=self._after_step)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -278,7 +260,7 @@ class MagnitudePruner(Callback):
 
     def _after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
         self._zeros.hold()
-        if optimizer is not self._optimizers[0] or _skipped(optimizer):
+        if optimizer is not self._hooks.optimizers[0] or _skipped(optimizer):
             return
         self.steps += 1
         self._advance()
@@ -302,7 +284,7 @@ class MagnitudePruner(Callback):
         for weight in self._selection.free:
             if weight.name in moved:
                 grown = moved[weight.name] & ~self.kept[weight.name]
-                forget(self._optimizers, weight, grown)
+                forget(self._hooks.optimizers, weight, grown)
         self._zeros.put(self.kept | moved)
 
     @torch.no_grad()

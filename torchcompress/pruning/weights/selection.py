@@ -104,8 +104,10 @@ def prunable_weights(
 
     Raises:
         CompressError: No such weight, none that may become zero, or a glob that matches none.
-        UnsupportedError: A lazy layer that has not run yet.
+        UnsupportedError: A lazy layer that has not run yet, or one whose weight has no memory.
     """
+    if not isinstance(keep_ends, bool):
+        raise CompressError(f"{keep_ends!r} is neither True nor False", where="keep_ends")
     model = unwrapped(model)
     layers = [(path, m) for path, m in model.named_modules() if isinstance(m, _LAYERS)]
     weights = {id(weight.parameter): weight for weight in _weights(model, layers)}
@@ -117,7 +119,8 @@ def prunable_weights(
             hint="prune before quantize, and without parametrizations",
         )
     computed = _computed(layers)
-    stays = computed | _shared(model, weights) | (_ends(layers, weights) if keep_ends else {})
+    ends = _ends(layers, weights) if keep_ends else {}
+    stays = computed | _shared(model, weights) | ends
     names = [weight.name for weight in ordered] + list(computed)
     for pattern in globs(exclude, "exclude"):
         hit = [name for name in names if covers(pattern, name)]
@@ -149,6 +152,12 @@ def _weights(model: nn.Module, layers: Sequence[tuple[str, nn.Module]]) -> Itera
                 raise UnsupportedError(
                     "has no shape yet", where=path, hint="run the model once first"
                 )
+            if parameter.is_meta:
+                raise UnsupportedError(
+                    "is on the meta device, without numbers", where=path, hint="load weights first"
+                )
+            if not parameter.numel():
+                continue
             transposed = isinstance(module, TRANSPOSED)
             groups = module.groups if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) else 1
             yield Weight(names[id(parameter)], path, parameter, groups, transposed)
@@ -188,4 +197,5 @@ def _ends(layers: Sequence[tuple[str, nn.Module]], weights: dict[int, Weight]) -
         weights[id(p)].name: f"{reason}, kept by keep_ends"
         for module, reason in reversed(ends)
         for p in _parameters(module)
+        if id(p) in weights
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torchcompress.core.errors import CompressError, did_you_mean
-from torchcompress.pruning.layer_globs import covers
+from torchcompress.pruning.layer_globs import covers, globs
 from torchcompress.pruning.weights.choice import Masks
 from torchcompress.pruning.weights.pattern import Block
 from torchcompress.pruning.weights.selection import Selection
@@ -109,6 +109,7 @@ def thresholds_of(given: float | Mapping[str, float], selection: Selection) -> d
     found: dict[str, float] = {}
     for pattern, threshold in given.items():
         where = f"{_WHERE}[{pattern!r}]"
+        globs([pattern], where)
         hit = [name for name in names if covers(pattern, name)]
         if not hit:
             raise CompressError(
