@@ -299,9 +299,10 @@ def test_a_forward_pass_without_gradients_is_named_as_the_fault() -> None:
 
 
 def test_inference_mode_changes_nothing() -> None:
-    outside = sparsify(net(), tc.Target(sparsity=0.5), BATCHES)
+    model = net()
+    outside = sparsify(model, tc.Target(sparsity=0.5), BATCHES)
     with torch.inference_mode():
-        inside = sparsify(net(), tc.Target(sparsity=0.5), [batch.clone() for batch in BATCHES])
+        inside = sparsify(model, tc.Target(sparsity=0.5), [batch.clone() for batch in BATCHES])
     pairs = zip(outside.state_dict().values(), inside.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
