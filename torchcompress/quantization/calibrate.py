@@ -20,6 +20,7 @@ from torchcompress.core.inputs import (
 from torchcompress.core.modules import undisturbed
 from torchcompress.core.progress import progress
 from torchcompress.quantization import interpreter
+from torchcompress.quantization.binding import bind_inputs
 from torchcompress.quantization.observers import RangeObserver
 from torchcompress.quantization.program import Op, Program
 from torchcompress.quantization.ranges import moved_values
@@ -44,29 +45,6 @@ class ProgramModule(nn.Module):
         return interpreter.run(
             self.program, self.tensors, inputs, types=self.types, observe=self.observe
         )
-
-
-def bind_inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """Returns a call's arguments in the order of a program's inputs.
-
-    Raises:
-        TypeError: An argument is missing, unknown or not a floating-point tensor.
-    """
-    if not kwargs and len(args) == len(program.inputs) and all(map(_is_float32, args)):
-        return list(args)
-    names = [name for name, _ in program.inputs]
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if len(args) > len(names) or set(given) != set(names) or len(given) < len(args) + len(kwargs):
-        raise TypeError(f"this model takes the inputs {', '.join(names)}")
-    values = [given[name] for name in names]
-    for name, value in zip(names, values, strict=True):
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise TypeError(f"the input {name!r} must be a floating-point tensor")
-    return [value.float() for value in values]
-
-
-def _is_float32(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.float32
 
 
 @dataclass

@@ -119,7 +119,7 @@ def lower(
     outputs = {value: state.as_float(value) for value in result_values(program.result)}
     result = rename_result(program.result, outputs)
     made = {**state.plain, **state.uint8}
-    return Program(tuple(inputs), tuple(state.ops), result), made
+    return replace(program, inputs=tuple(inputs), ops=tuple(state.ops), result=result), made
 
 
 def _as_convolution(op: Op) -> Op:

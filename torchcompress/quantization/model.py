@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchcompress.core.errors import ArtifactError, UnsupportedError
 from torchcompress.core.history import history, inherit
 from torchcompress.core.plan import Plan
-from torchcompress.quantization.calibrate import bind_inputs
+from torchcompress.quantization.binding import bind_inputs
 from torchcompress.quantization.check_tensors import check_tensors
 from torchcompress.quantization.emit import emit
 from torchcompress.quantization.int8.selftest import native_works

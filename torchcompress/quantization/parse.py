@@ -13,7 +13,7 @@ from torchcompress.quantization.operations import (
     LAYERS,
     RESIDUAL_ACTIVATIONS,
 )
-from torchcompress.quantization.program import Op, Program, QParams, Result
+from torchcompress.quantization.program import CallForm, Op, Program, QParams, Result
 
 Check = Callable[[Any], bool]
 
@@ -128,13 +128,31 @@ def parse_program(data: Any) -> Program:
     Raises:
         ArtifactError: Not a program of this version, with the place.
     """
-    fields = _fields(data, ("inputs", "ops", "result"), "program")
+    fields = _fields(data, ("inputs", "ops", "result", "call"), "program")
     _need(type(fields["ops"]) is list, "must be a list", "program.ops")
     inputs = [_parse_input(pair) for pair in _sequence(fields["inputs"], "program.inputs")]
     _need(len({name for name, _ in inputs}) == len(inputs) > 0, "names repeat", "program.inputs")
     ops = [_parse_op(op, f"program.ops[{n}]") for n, op in enumerate(fields["ops"])]
     _check_result(fields["result"], _DEEPEST)
-    return Program(tuple(inputs), tuple(ops), fields["result"])
+    return Program(tuple(inputs), tuple(ops), fields["result"], _parse_call(fields["call"]))
+
+
+def _parse_call(data: Any) -> CallForm | None:
+    if data is None:
+        return None
+    fields = _fields(data, ("arguments", "constants"), "program.call")
+    arguments, constants = fields["arguments"], fields["constants"]
+    names = type(arguments) is list and all(_is_parameter(name) for name in arguments)
+    _need(names and len(set(arguments)) == len(arguments), "names repeat", "program.call")
+    plain = type(constants) is dict and all(
+        _is_number(v) or isinstance(v, bool | str | None) for v in constants.values()
+    )
+    _need(plain, "constants must be plain values", "program.call")
+    return CallForm(tuple(arguments), constants)
+
+
+def _is_parameter(name: Any) -> bool:
+    return type(name) is str and name.strip("*=").isidentifier()
 
 
 def _parse_input(pair: Any) -> tuple[str, str]:
@@ -208,6 +226,11 @@ def _check_result(result: Result | Any, depth: int) -> None:
         items = list(result.values())
     elif type(result) is list and result and result[0] in ("tuple", "list"):
         items = result[1:]
+    elif type(result) is list and len(result) == 2 and result[0] == "OrderedDict":
+        _need(type(result[1]) is dict, "must be a dict", "program.result")
+        items = result[1:]
+    elif result is None:
+        return
     else:
         _need(_is_value(result), "must be values", "program.result")
         return

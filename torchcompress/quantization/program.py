@@ -1,11 +1,13 @@
 """The program: a network as a flat list of plain-data operations."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-Result = str | list[Any] | dict[str, Any]
-"""What a program returns: a value id, `["tuple" | "list", item, ...]` or `{key: item}`."""
+Result = str | None | list[Any] | dict[str, Any]
+"""What a program returns: a value id, None, `["tuple" | "list", item, ...]`, `{key: item}` or
+`["OrderedDict", {key: item}]`."""
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -64,18 +66,39 @@ class Op:
 
 
 @dataclass(frozen=True)
+class CallForm:
+    """How the arguments of a call hold the inputs of a program.
+
+    Args:
+        arguments: The parameters of the module, in order; `*name` and `**name` collect what is
+            left, `name=` is given by keyword only.
+        constants: Plain values that the program was traced with, by path such as `size[0]`.
+    """
+
+    arguments: tuple[str, ...]
+    constants: dict[str, bool | int | float | str | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the form as JSON values."""
+        return {"arguments": list(self.arguments), "constants": self.constants}
+
+
+@dataclass(frozen=True)
 class Program:
     """A network as data.
 
     Args:
-        inputs: `(argument name, value id)` in call order.
+        inputs: `(path, value id)` in call order; the path of a tensor is the argument's name, or
+            leads into its containers: `features[0]`, `features.pool`.
         ops: In the order in which they run.
         result: What is returned.
+        call: How arguments hold the inputs, where each is not simply an argument.
     """
 
     inputs: tuple[tuple[str, str], ...]
     ops: tuple[Op, ...]
     result: Result
+    call: CallForm | None = None
 
     def with_ops(self, ops: list[Op]) -> Self:
         """Returns the program with other operations."""
@@ -98,6 +121,7 @@ class Program:
             "inputs": [list(pair) for pair in self.inputs],
             "ops": [op.to_json() for op in self.ops],
             "result": self.result,
+            "call": None if self.call is None else self.call.to_json(),
         }
 
 
@@ -108,23 +132,29 @@ def result_values(result: Result) -> Iterator[str]:
     elif isinstance(result, dict):
         for item in result.values():
             yield from result_values(item)
-    else:
+    elif result is not None:
         for item in result[1:]:
             yield from result_values(item)
 
 
 def map_result(result: Result, values: dict[str, Any]) -> Any:
     """Returns a result with `values` in place of ids: real tuples, lists and dicts."""
+    if result is None:
+        return None
     if isinstance(result, str):
         return values[result]
     if isinstance(result, dict):
         return {key: map_result(item, values) for key, item in result.items()}
     items = [map_result(item, values) for item in result[1:]]
+    if result[0] == "OrderedDict":
+        return OrderedDict(items[0])
     return tuple(items) if result[0] == "tuple" else items
 
 
 def rename_result(result: Result, names: dict[str, str]) -> Result:
     """Returns a result with its value ids renamed."""
+    if result is None:
+        return None
     if isinstance(result, str):
         return names[result]
     if isinstance(result, dict):

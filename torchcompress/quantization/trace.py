@@ -1,13 +1,14 @@
 """From a module to a program: a symbolic trace, read call by call."""
 
+from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
-from torch.fx.proxy import TraceError as FxTraceError
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.modules import undisturbed
+from torchcompress.quantization.binding import ObservedCall
 from torchcompress.quantization.calls import read_call
 from torchcompress.quantization.patterns import fold_channel_shuffles
 from torchcompress.quantization.program import Program, Result
@@ -19,18 +20,56 @@ VIEWS = frozenset({"chunk", "flatten", "reshape", "permute", "transpose"})
 
 
 class _Tracer(fx.Tracer):
+    """Follows one call of a module, or of a module inside it.
+
+    Args:
+        path: Of the module that is called; names stay those of the whole model.
+        call: How it is called; None is every parameter as a tensor.
+
+    Attributes:
+        returned: What the call returned, in its own containers.
+    """
+
+    def __init__(self, path: str, call: ObservedCall | None) -> None:
+        super().__init__()
+        self._path, self._call = path, call
+        self.returned: Any = None
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         known = isinstance(m, nn.ChannelShuffle | nn.MultiheadAttention)
         return known or super().is_leaf_module(m, module_qualified_name)
 
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        if self._call is None:
+            function, operands = super().create_args_for_root(root_fn, is_module, concrete_args)
+            kwargs: dict[str, Any] = {}
+        else:
+            made = {p: self.create_proxy("placeholder", p, (), {}) for p in self._call.inputs}
+            operands, kwargs = self._call.fill(made)
+            function = self.root.get_submodule(self._path) if self._path else root_fn
+            operands = operands if self._path else [self.root, *operands]
 
-def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
+        def run(*args: Any) -> Any:
+            self.returned = function(*args, **kwargs)
+            return self.returned
+
+        return run, operands
+
+
+def trace(
+    model: nn.Module, path: str = "", call: ObservedCall | None = None
+) -> tuple[Program, dict[str, Source]]:
     """Reads a module's eval-mode forward pass as a program.
 
     The model is left as it was. Sizes stay symbolic, so batch and image size may change.
 
     Args:
         model: Any module.
+        path: Of the module inside it that is read; the whole by default. The names of layers and
+            tensors are those of `model` in any case.
+        call: How that module is called, where its arguments are more than tensors.
 
     Returns:
         The program in float operations, and the source of each layer's tensors.
@@ -40,11 +79,11 @@ def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
         UnsupportedError: An operation outside the list, named with its module.
     """
     with undisturbed(model):
-        graph = _graph(model)
+        graph, returned = _graph(model, path, call)
         state = Tracing(model, dict(model.state_dict(keep_vars=True)))
         inputs: list[tuple[str, str]] = []
         optional: set[str] = set()
-        result: Result | None = None
+        result: Result = None
         calls: dict[str, int] = {}
         for node in graph.nodes:
             if node.op == "placeholder":
@@ -55,28 +94,29 @@ def trace(model: nn.Module) -> tuple[Program, dict[str, Source]]:
                 state.env[node] = Parameter(str(node.target))
             elif node.op == "output":
                 state.name = "output"
-                result = _result(state, _resolve(state, node.args[0]))
+                result = _result(state, returned)
             else:
                 state.name = _call_name(node, calls)
                 args, kwargs = _resolve(state, node.args), _resolve(state, dict(node.kwargs))
                 state.env[node], inplace = read_call(state, node, args, kwargs)
                 if inplace:
                     _overwrite(state, node, args[0] if args else kwargs["input"])
-    assert result is not None
-    program = Program(tuple(inputs), tuple(state.ops), result)
+    form = None if call is None or call.is_plain else call.form
+    program = Program(tuple(inputs), tuple(state.ops), result, form)
     unread = {value for value, readers in program.readers().items() if not readers}
     while program.inputs and program.inputs[-1][1] in optional & unread:
         program = replace(program, inputs=program.inputs[:-1])
     return fold_channel_shuffles(program), state.sources.by_key
 
 
-def _graph(model: nn.Module) -> fx.Graph:
+def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.Graph, Any]:
+    tracer = _Tracer(path, call)
     try:
-        return _Tracer().trace(model)
-    except (FxTraceError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+        return tracer.trace(model), tracer.returned
+    except Exception as error:  # The code of a model may raise anything when it meets proxies.
         raise TraceError(
             f"the forward pass cannot be followed: {error}",
-            where=type(model).__name__,
+            where=path or type(model).__name__,
             hint="control flow that depends on a tensor's values cannot be quantized as a whole",
         ) from error
 
@@ -106,12 +146,15 @@ def _resolve(state: Tracing, value: Any) -> Any:
 
 
 def _result(state: Tracing, value: Any) -> Result:
-    if isinstance(value, Value):
-        return value.id
+    if isinstance(value, fx.Proxy):
+        value = state.env[value.node]
+    if value is None or isinstance(value, Value):
+        return None if value is None else value.id
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise state.unsupported("a result whose keys are not text")
-        return {key: _result(state, item) for key, item in value.items()}
+        items = {key: _result(state, item) for key, item in value.items()}
+        return ["OrderedDict", items] if isinstance(value, OrderedDict) else items
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
         return [kind, *(_result(state, item) for item in value)]
