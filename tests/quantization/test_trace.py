@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model
+from torchvision.ops import StochasticDepth
 
 from torchcompress.core.errors import TraceError, UnsupportedError
 from torchcompress.pruning.adapters import adapt_modules
@@ -209,3 +210,35 @@ def test_inputs_by_keyword(function: Callable[..., Tensor]) -> None:
 def test_control_flow_on_values_is_a_trace_error() -> None:
     with pytest.raises(TraceError, match="cannot be followed"):
         trace(Wrapped(lambda y: y if y.sum() > 0 else -y))
+
+
+class Dropping(nn.Module):
+    """A dropout of each way of writing one, and a head that train mode alone has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+        self.drop = nn.Dropout(0.25, inplace=True)
+        self.depth = StochasticDepth(0.1, "row")
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = F.dropout(F.relu(self.first(x)), 0.5, self.training)
+        aside = self.head(F.relu(x)) if self.training else x
+        x = self.depth(F.relu(self.second(x)))
+        self.drop(x)
+        return (x, aside) if self.training else x
+
+
+def test_train_mode_keeps_dropouts_and_calls_keep_their_names() -> None:
+    model = Dropping().eval()
+    evaluated, _ = trace(model)
+    trained, _ = trace(model, training=True)
+    assert not model.training
+    drops = [(op.args["name"], op.args["p"]) for op in trained.ops if op.kind == "dropout"]
+    assert drops == [("dropout", 0.5), ("stochastic_depth_row", 0.1), ("dropout", 0.25)]
+    # Written in place: what is returned is what the last dropout made.
+    assert trained.result == ["tuple", trained.ops[-1].output, trained.ops[-5].output]
+    names = {op.name for op in trained.ops if op.kind != "dropout"}
+    assert {op.name for op in evaluated.ops} == {"first", "relu", "second", "relu#2"}
+    assert names == {"first", "relu", "head", "relu#2", "second", "relu#3"}

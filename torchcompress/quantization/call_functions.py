@@ -228,15 +228,28 @@ def _contiguous(state: Tracing, input: Value) -> Value:
 def _dropout(
     state: Tracing, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Value:
-    if training and p > 0:
-        raise state.unsupported("dropout that stays on in eval mode", "pass training=self.training")
-    return input
+    return dropout(state, input, "dropout", p, training)
+
+
+def _dropout2d(
+    state: Tracing, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Value:
+    return dropout(state, input, "dropout2d", p, training)
 
 
 def _stochastic_depth(
     state: Tracing, input: Value, p: float, mode: str, training: bool = True
 ) -> Value:
-    return _dropout(state, input, p, training)
+    return dropout(state, input, f"stochastic_depth_{mode}", p, training)
+
+
+def dropout(state: Tracing, x: Value, name: str, p: float, training: bool) -> Value:
+    """Appends a dropout, where the train-mode forward pass is read."""
+    if not training or p == 0:
+        return x
+    if not state.training:
+        raise state.unsupported("dropout that stays on in eval mode", "pass training=self.training")
+    return state.emit("dropout", x, name=name, p=float(p))
 
 
 _add, _sub = _arithmetic("add"), _arithmetic("sub")
@@ -268,7 +281,8 @@ _NAMED: list[tuple[Handler, tuple[Any, ...]]] = [
     (_mul, (operator.mul, torch.mul, "mul")),
     (_floordiv, (operator.floordiv,)),
     (_contiguous, ("contiguous",)),
-    (_dropout, (F.dropout, F.dropout2d)),
+    (_dropout, (F.dropout,)),
+    (_dropout2d, (F.dropout2d,)),
     (_stochastic_depth, (stochastic_depth,)),
 ]
 _HANDLERS: dict[Any, Handler] = {t: handler for handler, targets in _NAMED for t in targets}

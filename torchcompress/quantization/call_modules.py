@@ -10,7 +10,13 @@ from torchcompress.quantization.call_functions import pair
 from torchcompress.quantization.sources import Norm, Source
 from torchcompress.quantization.tracing import Tracing, Value
 
-IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_DROPOUTS: dict[type[nn.Module], str] = {
+    nn.Dropout: "dropout",
+    nn.Dropout1d: "dropout1d",
+    nn.Dropout2d: "dropout2d",
+    nn.Dropout3d: "dropout3d",
+    nn.AlphaDropout: "alpha_dropout",
+}
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.ReLU6: "relu6",
@@ -30,7 +36,7 @@ def read(
         UnsupportedError: A module, or a setting of one, outside the list.
     """
     given = (*args, *kwargs.values())
-    if isinstance(module, IDENTITIES) and len(given) == 1:
+    if isinstance(module, nn.Identity) and len(given) == 1:
         return given[0]
     handler = _HANDLERS.get(type(module))
     if handler is None:
@@ -38,6 +44,10 @@ def read(
     if len(given) != 1 or not isinstance(given[0], Value):
         raise state.unsupported(f"{type(module).__name__} with these arguments")
     return handler(state, path, module, given[0])
+
+
+def _dropout(state: Tracing, path: str, module: Any, x: Value) -> Value:
+    return functions.dropout(state, x, _DROPOUTS[type(module)], module.p, state.training)
 
 
 def _activation(state: Tracing, path: str, module: nn.Module, x: Value) -> Value:
@@ -135,11 +145,13 @@ def _avg_pool2d(state: Tracing, path: str, module: nn.AvgPool2d, x: Value) -> Va
 
 _HANDLERS: dict[type[nn.Module], Callable[..., Any]] = {
     **dict.fromkeys(_ACTIVATIONS, _activation),
+    **dict.fromkeys(_DROPOUTS, _dropout),
     nn.Conv2d: _conv2d,
     nn.ConvTranspose2d: _conv_transpose2d,
     nn.Linear: _linear,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
+    nn.SyncBatchNorm: _batch_norm,
     nn.MaxPool2d: _max_pool2d,
     nn.AvgPool2d: _avg_pool2d,
     nn.AdaptiveAvgPool2d: lambda s, p, m, x: functions.adaptive_avg_pool2d(s, x, m.output_size),

@@ -59,9 +59,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _inplace(module: nn.Module) -> bool:
-    return bool(getattr(module, "inplace", False)) and not isinstance(
-        module, call_modules.IDENTITIES
-    )
+    return bool(getattr(module, "inplace", False))
 
 
 def _title(target: Any) -> str:

@@ -116,6 +116,8 @@ _MOVEMENT: dict[str, Callable[[dict[str, Any]], Function]] = {
     "reshape": _reshape,
     "permute": lambda a: lambda x: x.permute(a["dims"]),
     "transpose": lambda a: lambda x: x.transpose(*a["dims"]),
+    # It acts in training alone; an int8 program has none.
+    "dropout": lambda a: lambda x: x,
     "size": lambda a: lambda x: x.shape[a["dim"]],
     "integer": _integer,
 }

@@ -59,9 +59,13 @@ class _Tracer(fx.Tracer):
 
 
 def trace(
-    model: nn.Module, path: str = "", call: ObservedCall | None = None
+    model: nn.Module,
+    path: str = "",
+    call: ObservedCall | None = None,
+    *,
+    training: bool = False,
 ) -> tuple[Program, dict[str, Source]]:
-    """Reads a module's eval-mode forward pass as a program.
+    """Reads a module's forward pass as a program.
 
     The model is left as it was. Sizes stay symbolic, so batch and image size may change.
 
@@ -70,6 +74,7 @@ def trace(
         path: Of the module inside it that is read; the whole by default. The names of layers and
             tensors are those of `model` in any case.
         call: How that module is called, where its arguments are more than tensors.
+        training: Read it in train mode, with its dropouts and stochastic depths; else in eval mode.
 
     Returns:
         The program in float operations, and the source of each layer's tensors.
@@ -79,8 +84,10 @@ def trace(
         UnsupportedError: An operation outside the list, named with its module.
     """
     with undisturbed(model):
+        if training:
+            model.train()
         graph, returned = _graph(model, path, call)
-        state = Tracing(model, dict(model.state_dict(keep_vars=True)))
+        state = Tracing(model, dict(model.state_dict(keep_vars=True)), training)
         inputs: list[tuple[str, str]] = []
         optional: set[str] = set()
         result: Result = None
@@ -122,13 +129,15 @@ def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.G
 
 
 def _call_name(node: fx.Node, calls: dict[str, int]) -> str:
-    """Returns the module path of a call, numbered from the second call on."""
+    """Returns the module path of a call, and its function, numbered from the second call on."""
     if node.op == "call_module":
         path = str(node.target)
     else:
         stack = node.meta.get("nn_module_stack") or {}
         owner = list(stack.values())[-1][0] if stack else ""
-        path = ".".join(part for part in (str(owner), node.name) if part)
+        # Not the node's own name: its number counts calls all over the graph.
+        function = str(getattr(node.target, "__name__", node.target))
+        path = ".".join(part for part in (str(owner), function) if part)
     calls[path] = calls.get(path, 0) + 1
     return path if calls[path] == 1 else f"{path}#{calls[path]}"
 

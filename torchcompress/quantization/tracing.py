@@ -48,11 +48,13 @@ class Tracing:
     Args:
         model: The module.
         tensors: Its state_dict.
+        training: Whether the train-mode forward pass is read.
         name: The call that is being read, for messages.
     """
 
     model: nn.Module
     tensors: dict[str, torch.Tensor]
+    training: bool = False
     name: str = ""
     ops: list[Op] = field(default_factory=list)
     sources: Sources = field(default_factory=Sources)
