@@ -84,6 +84,7 @@ def prune(
     sparsity: float | None = None,
     tiles: Tiles | None = None,
     damping: float = DAMPING,
+    inverted: Tensor | None = None,
     block: int = BLOCK,
 ) -> Tensor:
     """Zeroes weights column by column, each error made up for by the columns to its right.
@@ -101,6 +102,7 @@ def prune(
             tiles.
         tiles: What goes together or competes; its columns divide `block`, which else is made to.
         damping: Relative to the mean of the Gram matrix's diagonal.
+        inverted: `inverse(gram, damping)`, where it is at hand.
         block: Columns at once.
 
     Returns:
@@ -111,7 +113,9 @@ def prune(
     """
     w = weight.to(gram.dtype, copy=True)
     allowed = weight != 0 if kept is None else kept & (weight != 0)
-    upper = torch.linalg.cholesky(inverse(gram, damping), upper=True)
+    if inverted is None:
+        inverted = inverse(gram, damping)
+    upper = torch.linalg.cholesky(inverted, upper=True)
     width = 1 if tiles is None else tiles.columns
     block = max(block // width, 1) * width
     for start in range(0, w.shape[2], block):

@@ -78,14 +78,15 @@ def choose_in_tiles(
         tiles: How many of how many columns stay.
         damping: As in `fit`.
     """
-    ideal = _ideal(moments, prior, inverse(moments.xx, damping), damping)
-    return kept & (prune(ideal * kept, moments.xx, kept, tiles=tiles, damping=damping) != 0)
+    inverted = inverse(moments.xx, damping)
+    ideal = _ideal(moments, prior, inverted, damping) * kept
+    return kept & (prune(ideal, moments.xx, kept, tiles=tiles, inverted=inverted) != 0)
 
 
 def _fit_by_sweep(moments: Moments, prior: Tensor, kept: Tensor, damping: float) -> Fit:
     inverted = inverse(moments.xx, damping)
     ideal = _ideal(moments, prior, inverted, damping)
-    weight = prune(ideal, moments.xx, kept, damping=damping)
+    weight = prune(ideal, moments.xx, kept, inverted=inverted)
     return Fit(weight, 2 * saliency(weight, inverted))
 
 

@@ -82,8 +82,8 @@ class Moments:
             self.count,
             torch.zeros_like(x),
             torch.zeros_like(y),
-            self.xx - self.count * x[:, :, None] * x[:, None, :],
-            self.xy - self.count * x[:, :, None] * y[:, None, :],
+            torch.baddbmm(self.xx, x[:, :, None], x[:, None, :], alpha=-self.count),
+            torch.baddbmm(self.xy, x[:, :, None], y[:, None, :], alpha=-self.count),
             (self.yy - self.count * y.square()).clamp(min=0),
         )
 
