@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedE
 from torchcompress.core.history import Architecture, architecture, history, remember_architecture
 from torchcompress.core.plan import plan_from_json, plan_to_json
 from torchcompress.quantization import Int8Model, QuantizationPlan, quantize
+from torchcompress.quantization.adjustments import Adjustment
 
 
 def net(seed: int = 0, hidden: int = 8) -> nn.Sequential:
@@ -86,3 +88,26 @@ def test_other_data_is_not_a_plan() -> None:
     for data in ({}, {"program": {}, "sources": [], "rows": []}, {"sources": {"a": {}}}):
         with pytest.raises(ArtifactError):
             QuantizationPlan.from_json(data)
+
+
+def test_adjustments_stand_in_json_and_learned_rounding_does_not(x: torch.Tensor) -> None:
+    model = net()
+    plan = plan_of(quantize(model, [x], "fast"))
+    plain = plan.apply(model).tensors["0.weight"]
+    moved = torch.where(plain > 0, plain - 1, plain)
+    shift, steps = (0.25,) * 8, (0.5,) * 8
+    adjustment = Adjustment(shift=shift, steps=steps)
+    made = replace(plan, adjustments={"0": adjustment}, learned=("0",), integers={"0": moved})
+    applied = made.apply(model).tensors
+    assert torch.equal(applied["0.weight"], moved)
+    before = plan.apply(model).tensors
+    torch.testing.assert_close(applied["0.bias"], before["0.bias"] + 0.25)
+    torch.testing.assert_close(applied["0.scale"], before["0.scale"] / 2)
+    again = plan_from_json(json.loads(json.dumps(plan_to_json(made))))
+    assert again == made
+    with pytest.warns(UserWarning, match=r"learned rounding of 1 layers \(0"):
+        nearest = again.apply(model)
+    assert isinstance(nearest, Int8Model)
+    assert int(nearest.tensors["0.weight"].abs().max()) == 127
+    saturated = (plain.int() * 2).clamp(-127, 127)
+    assert int((nearest.tensors["0.weight"].int() - saturated).abs().max()) <= 1

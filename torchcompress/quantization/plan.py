@@ -1,7 +1,8 @@
 """The quantization plan: which int8 program a model becomes, without its weights."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,13 +11,20 @@ from torch import Tensor, nn
 from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.core.history import inherit, record
 from torchcompress.core.plan import Plan
+from torchcompress.quantization.adjustments import (
+    Adjustment,
+    Adjustments,
+    adjusted,
+    as_tensor,
+    parse_adjustments,
+)
 from torchcompress.quantization.check_tensors import check_tensors
 from torchcompress.quantization.int8.weights import quantize_weight
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.parse_sources import parse_sources
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.sources import Source, fold
+from torchcompress.quantization.sources import Source
 from torchcompress.quantization.table import Row, format_rows, parse_rows
 from torchcompress.quantization.value_types import QParams, infer_types
 
@@ -29,6 +37,9 @@ class QuantizationPlan(Plan):
         program: With the grid of each uint8 value.
         sources: For each layer, the state_dict names of its tensors and norms.
         rows: What became of each layer.
+        adjustments: What algorithms changed about a layer's tensors, by layer.
+        learned: Layers whose rounding was learned.
+        integers: Their int8 weights. These are as large as the model, so JSON goes without them.
     """
 
     kind: ClassVar[str] = "quantization"
@@ -36,6 +47,9 @@ class QuantizationPlan(Plan):
     program: Program
     sources: dict[str, Source]
     rows: tuple[Row, ...]
+    adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    learned: tuple[str, ...] = ()
+    integers: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def apply(self, model: nn.Module, *, inplace: bool = False) -> Int8Model:
         """Folds and quantizes the weights of a model, by name; nothing is traced or calibrated.
@@ -43,6 +57,8 @@ class QuantizationPlan(Plan):
         Args:
             model: Any float32 model with the state_dict names and shapes of the planned one.
             inplace: Not possible: an int8 model is another class.
+
+        A plan that was read from JSON lacks learned rounding: it rounds to nearest and warns so.
 
         Raises:
             UnsupportedError: `inplace`, or weights that are not float32 or not finite.
@@ -53,7 +69,15 @@ class QuantizationPlan(Plan):
             raise UnsupportedError("an int8 model is a new module", where="inplace")
         state = model.state_dict()
         check_weights(self.sources, state)
-        tensors = int8_tensors(self.program, self.sources, state)
+        lost = [layer for layer in self.learned if layer not in self.integers]
+        if lost:
+            warnings.warn(
+                f"this plan's learned rounding of {len(lost)} layers ({lost[0]} ...) was not saved "
+                "with it: their weights are rounded to nearest",
+                UserWarning,
+                stacklevel=2,
+            )
+        tensors = int8_tensors(self.program, self.sources, self.adjustments, self.integers, state)
         check_tensors(self.program, tensors)
         result = Int8Model(self.program, tensors, self.rows)
         inherit(model, result)
@@ -66,6 +90,8 @@ class QuantizationPlan(Plan):
             "program": self.program.to_json(),
             "sources": {key: source.to_json() for key, source in self.sources.items()},
             "rows": [row.to_json() for row in self.rows],
+            "adjustments": {key: value.to_json() for key, value in self.adjustments.items()},
+            "learned": list(self.learned),
         }
 
     @classmethod
@@ -75,36 +101,56 @@ class QuantizationPlan(Plan):
         Raises:
             ArtifactError: Something else.
         """
-        if not isinstance(data, dict) or set(data) != {"program", "sources", "rows"}:
-            raise ArtifactError("needs exactly program, sources, rows", where="plan")
-        sources = parse_sources(data["sources"])
-        return cls(parse_program(data["program"]), sources, parse_rows(data["rows"]))
+        names = {"program", "sources", "rows", "adjustments", "learned"}
+        if not isinstance(data, dict) or set(data) != names:
+            raise ArtifactError(f"needs exactly {', '.join(sorted(names))}", where="plan")
+        sources, learned = parse_sources(data["sources"]), data["learned"]
+        if not isinstance(learned, list) or not all(name in sources for name in learned):
+            raise ArtifactError("must be layers of the plan", where="plan.learned")
+        return cls(
+            parse_program(data["program"]),
+            sources,
+            parse_rows(data["rows"]),
+            parse_adjustments(data["adjustments"], sources),
+            tuple(learned),
+        )
 
     def __str__(self) -> str:
         return format_rows(self.rows)
 
 
 def int8_tensors(
-    program: Program, sources: Mapping[str, Source], state: Mapping[str, Tensor]
+    program: Program,
+    sources: Mapping[str, Source],
+    adjustments: Adjustments,
+    integers: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Returns the tensors of an int8 program, folded and quantized.
 
     Args:
         program: With the grid of each uint8 value.
         sources: Of its layers.
+        adjustments: Of its layers.
+        integers: Learned int8 weights, by layer; other weights go to the nearest integer.
         state: The state_dict that the sources name.
     """
     scales = _input_scales(program)
     tensors: dict[str, Tensor] = {}
     for key, source in sources.items():
-        weight, bias = fold(source, state)
+        adjustment = adjustments.get(key, Adjustment())
+        weight, bias = adjusted(source, adjustment, state)
+        if adjustment.shift is not None:
+            bias = bias + as_tensor(adjustment.shift, bias)
         if key in scales:
-            parts = quantize_weight(weight, bias, scales[key])
+            steps = adjustment.steps
+            given = None if steps is None else as_tensor(steps, bias)
+            rounded, scale, bias = quantize_weight(weight, bias, scales[key], given)
+            tensors[f"{key}.scale"] = scale
+            weight = integers.get(key, rounded)
         else:
-            parts = (weight.float(), None, bias.float())
-        for name, part in zip(("weight", "scale", "bias"), parts, strict=True):
-            if part is not None:
-                tensors[f"{key}.{name}"] = part
+            weight, bias = weight.float(), bias.float()
+        tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight, bias
     return tensors
 
 

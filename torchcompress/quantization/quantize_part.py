@@ -9,6 +9,7 @@ from torch import Tensor
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.modules import match_names
 from torchcompress.quantization import interpreter
+from torchcompress.quantization.adjustments import Adjustment, adjusted
 from torchcompress.quantization.calibrate import (
     Batches,
     ProgramModule,
@@ -42,6 +43,8 @@ class Draft:
         int8: Outputs of the operations that compute on integers.
         grids: By value; at least those that `int8` makes uint8.
         reasons: Why an operation stays float, by output.
+        adjustments: What algorithms changed about a layer's tensors, by layer.
+        integers: Learned int8 weights, by layer.
     """
 
     program: Program
@@ -50,6 +53,8 @@ class Draft:
     int8: frozenset[str]
     grids: dict[str, QParams]
     reasons: dict[str, str]
+    adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    integers: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def stored(self) -> dict[str, QParams]:
@@ -68,12 +73,18 @@ class Draft:
 
     def float_module(self) -> ProgramModule:
         """Returns the float program as a module."""
-        return ProgramModule(self.program, folded_tensors(self.sources, self.state))
+        tensors: dict[str, Tensor] = {}
+        for key, source in self.sources.items():
+            adjustment = self.adjustments.get(key, Adjustment())
+            weight, bias = adjusted(source, adjustment, self.state)
+            tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight.float(), bias.float()
+        return ProgramModule(self.program, tensors)
 
     def int8_model(self, rows: tuple[Row, ...] = ()) -> tuple[Int8Model, dict[str, str]]:
         """Returns the int8 model, and its value for each output of the float program."""
         program, made = lower(self.program, self.int8, self.stored)
-        return Int8Model(program, int8_tensors(program, self.sources, self.state), rows), made
+        tensors = int8_tensors(program, self.sources, self.adjustments, self.integers, self.state)
+        return Int8Model(program, tensors, rows), made
 
 
 def draft_part(
@@ -135,7 +146,10 @@ def finish(draft: Draft, batches: Batches) -> QuantizationPlan:
     noise = _noise(model, draft.float_module(), batches, made)
     stored = draft.stored
     rows = tuple(_row(op, draft, stored, noise) for op in draft.program.ops if op.kind in LAYERS)
-    return QuantizationPlan(model.program, draft.sources, rows)
+    learned = tuple(draft.integers)
+    return QuantizationPlan(
+        model.program, draft.sources, rows, draft.adjustments, learned, draft.integers
+    )
 
 
 def _excluded(program: Program, config: QuantizationConfig) -> set[str]:

@@ -114,12 +114,19 @@ def fold(source: Source, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
         if norm.weight is not None:
             gain = gain * tensors[norm.weight].double()
         shift = zeros if norm.bias is None else tensors[norm.bias].double()
-        weight = _scale_outputs(weight, gain, source.transposed_groups)
+        weight = scale_outputs(weight, gain, source.transposed_groups)
         bias = (bias - tensors[norm.mean].double()) * gain + shift
     return weight, bias
 
 
-def _scale_outputs(weight: Tensor, gain: Tensor, transposed_groups: int) -> Tensor:
+def scale_outputs(weight: Tensor, gain: Tensor, transposed_groups: int) -> Tensor:
+    """Returns a weight with each output channel multiplied.
+
+    Args:
+        weight: Of any layer.
+        gain: `[channels]`.
+        transposed_groups: As in `Source`.
+    """
     if not transposed_groups:
         return weight * gain.view(-1, *[1] * (weight.dim() - 1))
     grouped = weight.unflatten(0, (transposed_groups, -1))

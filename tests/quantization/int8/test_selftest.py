@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,9 @@ from torchcompress.quantization.int8 import kernels, selftest
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> None:
+def _forget() -> Iterator[None]:
+    selftest.native_works.cache_clear()
+    yield
     selftest.native_works.cache_clear()
 
 

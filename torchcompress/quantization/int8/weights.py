@@ -11,7 +11,7 @@ _SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def quantize_weight(
-    weight: Tensor, bias: Tensor, input_scale: float
+    weight: Tensor, bias: Tensor, input_scale: float, steps: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rounds a weight to int8, one scale for each output channel.
 
@@ -23,6 +23,7 @@ def quantize_weight(
         weight: Output channels first, float64.
         bias: `[channels]`, float64.
         input_scale: The smallest scale of the inputs that this weight meets.
+        steps: Factor of each channel's scale; below 1 the largest weights saturate.
 
     Returns:
         int8 weight, float32 scale `[channels]`, float32 bias `[channels]`.
@@ -39,7 +40,7 @@ def quantize_weight(
         )
     # Rounding adds at most 255 / 2 for each product, and as much again for the float32 scale.
     room = _INT32_MAX - 128 * (rows.shape[1] + 1)
-    largest = rows.abs().amax(1)
+    largest = rows.abs().amax(1) * (1 if steps is None else steps)
     scale = torch.where(largest / 127 < _SMALLEST, 1.0, largest / 127)
     needed = 255 * rows.abs().sum(1) + bias.abs() / input_scale
     scale = torch.maximum(scale, needed / room).float()
