@@ -1,7 +1,7 @@
 """Running the float program over calibration data, and what is learnt on the way."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,7 @@ class Batches:
         loader: Batches; an iterator that can be used once is kept as a list.
         forward: How the model is called on a batch.
         device: Where the model is.
+        first_index: Which batch is looked at for shapes and tensors.
 
     Raises:
         CalibrationError: Nothing that yields batches.
@@ -63,6 +64,7 @@ class Batches:
     loader: Iterable[Any]
     forward: Forward | None
     device: torch.device
+    first_index: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not hasattr(self.loader, "__iter__") and not hasattr(self.loader, "__getitem__"):
@@ -81,7 +83,7 @@ class Batches:
     @cached_property
     def first(self) -> Any:
         """The inputs of the first batch, read once."""
-        return next(iter(self))[1]
+        return next(inputs for index, inputs in self if index == self.first_index)
 
     def call(self, model: nn.Module, index: int, inputs: Any) -> Any:
         """Calls a model on a copy of the inputs of a batch: a model may write into them.
@@ -92,7 +94,7 @@ class Batches:
         inputs = map_tensors(Tensor.clone, inputs)
         try:
             return call(model, inputs) if self.forward is None else self.forward(model, inputs)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise CalibrationError(
                 f"the model cannot run on it: {error}",
                 where=f"calibration batch {index}",
@@ -112,11 +114,11 @@ def first_outputs(model: nn.Module, batches: Batches) -> dict[str, Tensor]:
         CalibrationError: It does not take the batch, or the batch is empty.
     """
     with undisturbed(model):
-        outputs = dict(tensors_in(batches.call(model, 0, batches.first)))
+        outputs = dict(tensors_in(batches.call(model, batches.first_index, batches.first)))
     if outputs and not any(tensor.numel() for tensor in outputs.values()):
         raise CalibrationError(
             "the model makes nothing of it",
-            where="calibration batch 0",
+            where=f"calibration batch {batches.first_index}",
             hint="let every batch hold at least one sample",
         )
     return outputs
@@ -141,21 +143,21 @@ def check_trace(
         TraceError: Other outputs than the model's.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    names = _value_names(program.program)
+    names = value_names(program.program)
 
     def observe(op: Op | None, value: str, made: Any) -> None:
         if isinstance(made, Tensor):
             shapes[value] = tuple(made.shape)
-            _check_finite(made, names[value], 0)
+            check_finite(made, names[value], batches.first_index)
 
-    got = dict(tensors_in(_pass(program, [(0, batches.first)], batches, observe)))
+    got = dict(tensors_in(_pass(program, [(batches.first_index, batches.first)], batches, observe)))
     if not shapes:
         raise CalibrationError(
             "calibration never ran the model",
-            where="calibration batch 0",
+            where=f"calibration batch {batches.first_index}",
             hint="let forward= call the model that it is given",
         )
-    same = list(want) == list(got) and all(_close(got[name], want[name]) for name in want)
+    same = list(want) == list(got) and all(is_close(got[name], want[name]) for name in want)
     if not same:
         raise TraceError(
             "the traced program does not compute what the model computes",
@@ -165,13 +167,19 @@ def check_trace(
     return shapes
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def is_close(a: Tensor, b: Tensor) -> bool:
+    """Returns whether a traced program made the tensor `a` as a model made `b`."""
     if a.shape != b.shape or a.numel() == 0:
         return a.shape == b.shape
     return bool((a - b).abs().amax() <= _TRACE_TOLERANCE * b.abs().amax() + 1e-6)
 
 
-def _check_finite(made: Tensor, name: str, batch: int) -> None:
+def check_finite(made: Tensor, name: str, batch: int) -> None:
+    """Refuses a value that is not finite.
+
+    Raises:
+        CalibrationError: It holds NaN or infinity; names the layer and the batch.
+    """
     if not torch.isfinite(made).all():
         raise CalibrationError(
             "the output is not finite (NaN or infinity)",
@@ -188,7 +196,7 @@ def first_inputs(program: ProgramModule, batches: Batches) -> list[Tensor]:
         if op is None:
             inputs.append(made)
 
-    _pass(program, [(0, batches.first)], batches, capture)
+    _pass(program, [(batches.first_index, batches.first)], batches, capture)
     return inputs[: len(program.program.inputs)]
 
 
@@ -211,13 +219,13 @@ def observe_ranges(
             data never reached.
     """
     single = {value: RangeObserver() for value in classes}
-    names = _value_names(program.program)
+    names = value_names(program.program)
     at = [0]
 
     def widen(op: Op | None, value: str, made: Any) -> None:
         if not isinstance(made, Tensor) or made.numel() == 0:
             return
-        _check_finite(made, names[value], at[0])
+        check_finite(made, names[value], at[0])
         single[value].update(made)
 
     _pass(program, batches.passing("calibrate"), batches, widen, at)
@@ -265,6 +273,7 @@ def _pass(
     return outputs
 
 
-def _value_names(program: Program) -> dict[str, str]:
+def value_names(program: Program) -> dict[str, str]:
+    """Returns how each value of a program is called in messages."""
     names = {value: f"input {name}" for name, value in program.inputs}
     return {**names, **{op.output: op.name for op in program.ops}}

@@ -1,0 +1,93 @@
+"""A model around its parts: parts are taken out and others put in their place."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from torchcompress.core.modules import undisturbed
+from torchcompress.quantization.binding import PLAIN
+from torchcompress.quantization.calibrate import Batches
+
+_BOOKKEEPING = vars(nn.Module()).keys()
+
+
+def keep_settings(old: nn.Module, new: nn.Module) -> None:
+    """Gives a module the plain attributes of the one that it stands for: code may read them."""
+    for name, value in vars(old).items():
+        if name not in _BOOKKEEPING and _is_plain(value):
+            vars(new).setdefault(name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, PLAIN)
+
+
+def holders(model: nn.Module, module: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Returns every place of a module in a model: its parent and the name there."""
+    return [
+        (parent, name)
+        for parent in model.modules()
+        for name, child in parent._modules.items()
+        if child is module
+    ]
+
+
+@contextmanager
+def replaced(model: nn.Module, others: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Puts modules in the place of others for a block.
+
+    Args:
+        model: The model.
+        others: By path, one of several where a module stands at several.
+    """
+    places = []
+    for path, other in others.items():
+        module = model.get_submodule(path)
+        places += [(module, other, *place) for place in holders(model, module)]
+    try:
+        for _, other, parent, name in places:
+            parent._modules[name] = other
+        yield
+    finally:
+        for module, _, parent, name in places:
+            parent._modules[name] = module
+
+
+@dataclass
+class PartBatches(Batches):
+    """Calibration data as one part of a model meets it: the model runs around the part.
+
+    Args:
+        host: The model, in eval mode.
+        path: Of the part.
+        first_index: The first batch that reaches the part.
+    """
+
+    host: nn.Module = field(kw_only=True)
+    path: str = field(kw_only=True)
+
+    def call(self, model: nn.Module, index: int, inputs: Any) -> list[Any]:
+        """Runs the host on a batch with a module in place of the part.
+
+        Returns:
+            What that module returned, call by call.
+
+        Raises:
+            CalibrationError: The host does not take the batch.
+        """
+        original = self.host.get_submodule(self.path)
+        if model is not original:
+            keep_settings(original, model)
+        made: list[Any] = []
+        hook = model.register_forward_hook(lambda _, __, output: made.append(output))
+        try:
+            with undisturbed(self.host), replaced(self.host, {self.path: model}):
+                super().call(self.host, index, inputs)
+        finally:
+            hook.remove()
+        return made

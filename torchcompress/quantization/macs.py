@@ -1,0 +1,71 @@
+"""Multiply-accumulates, counted on the operators that really run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from torchcompress.core.inputs import tensors_in
+
+_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_RECURRENT = torch.ops.aten.mkldnn_rnn_layer
+
+
+class Watch(TorchDispatchMode):
+    """Counts the multiply-accumulates of convolutions and matrix products, and who is read.
+
+    Attributes:
+        macs: Counted so far.
+        read: Identities of the tensors that operators were given.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+        self.read: set[int] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        self.read.update(id(tensor) for _, tensor in tensors_in((args, kwargs)))
+        made = func(*args, **kwargs)
+        self.macs += _macs(func.overloadpacket, args, kwargs, made)
+        return made
+
+
+def _macs(packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: Any) -> int:
+    if packet is _ATTENTION:
+        query, key, value = args[:3]
+        pairs = math.prod(query.shape[:-1]) * key.shape[-2]
+        return pairs * (query.shape[-1] + value.shape[-1])
+    if packet is _RECURRENT:
+        steps = math.prod(args[0].shape[:2])
+        return steps * (args[1].numel() + args[2].numel())
+    count = flop_registry.get(packet)
+    return 0 if count is None else count(*args, **kwargs, out_val=made) // 2
+
+
+def samples_in(inputs: Any) -> int:
+    """Returns how many samples a batch holds: the length of its first tensor or list.
+
+    Args:
+        inputs: A model's inputs; for a detector a tuple that holds a list of images.
+    """
+    if isinstance(inputs, Tensor):
+        return len(inputs) if inputs.dim() else 1
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    if isinstance(inputs, tuple) and inputs:
+        return samples_in(inputs[0])
+    if isinstance(inputs, Sequence) and inputs:
+        return len(inputs) if isinstance(inputs[0], Tensor) and inputs[0].dim() < 4 else 1
+    return 1
