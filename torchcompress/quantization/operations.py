@@ -34,19 +34,48 @@ INTEGER_OPERATORS: dict[str, Callable[[int, int], int]] = {
 CHANNELS_LAST = torch.channels_last
 
 
-def quantizer(scale: float, zero_point: float) -> Callable[[Tensor], Tensor]:
+_ROUNDING = 1.5 * 2**23
+"""Around it neighbouring float32 numbers are whole numbers: adding it rounds half to even."""
+_LARGE, _PIECE = 2**19, 2**17
+"""Elements: a large tensor is rounded in pieces that stay in a core's cache."""
+
+
+def quantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:
     """Returns the function from float32 to a uint8 grid: half to even, saturating.
 
     Maps come out channels_last.
     """
-    offset, inverse = torch.tensor(float(zero_point)), 1.0 / scale
+    offset, inverse = grid_offset(zero_point), 1.0 / scale
 
     def run(x: Tensor) -> Tensor:
-        # offset + x * inverse is one fused pass; a hand-written chain takes two.
-        q = torch.add(offset, x, alpha=inverse).clamp_(0, 255).round_().to(torch.uint8)
-        return q.contiguous(memory_format=CHANNELS_LAST) if q.dim() == 4 else q
+        x = x.contiguous(memory_format=CHANNELS_LAST if x.dim() == 4 else torch.contiguous_format)
+        if x.numel() < _LARGE:
+            return to_bytes(torch.add(offset, x, alpha=inverse)).to(torch.uint8)
+        made = torch.empty_like(x, dtype=torch.uint8)
+        size = _PIECE * torch.get_num_threads()
+        sources, targets = (_in_memory_order(t).split(size) for t in (x, made))
+        for source, target in zip(sources, targets, strict=True):
+            target.copy_(to_bytes(torch.add(offset, source, alpha=inverse)))
+        return made
 
     return run
+
+
+def grid_offset(zero_point: int) -> Tensor:
+    """Returns what is added to multiples of a grid's step before `to_bytes`."""
+    return torch.tensor(_ROUNDING + zero_point)
+
+
+def to_bytes(y: Tensor) -> Tensor:
+    """Returns uint8 values in the low bytes of int32, from sums with a `grid_offset`, in place.
+
+    Rounding and converting float32 to uint8 takes twice as long.
+    """
+    return y.clamp_(_ROUNDING, _ROUNDING + 255).view(torch.int32)
+
+
+def _in_memory_order(x: Tensor) -> Tensor:
+    return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).view(-1)
 
 
 def dequantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:

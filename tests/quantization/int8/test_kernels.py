@@ -155,20 +155,34 @@ def test_exact_on_extreme_integers() -> None:
         assert torch.equal(got, torch.full((1, 4, 2, 2), 127.0 * 255 * sign * 512 * 9))
 
 
-@pytest.mark.parametrize("ceil_mode", [False, True])
-def test_max_pool_is_exact(ceil_mode: bool) -> None:
+@quick
+@given(data=st.data())
+def test_max_pool_is_exact(data: st.DataObject) -> None:
+    draw, sides = data.draw, st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel, stride, dilation = draw(sides), draw(sides), draw(sides)
     args = {
-        "kernel_size": [3, 2],
-        "stride": [2, 2],
-        "padding": [1, 1],
-        "dilation": [1, 1],
-        "ceil_mode": ceil_mode,
+        "kernel_size": list(kernel),
+        "stride": list(stride),
+        "padding": [draw(st.integers(0, k // 2)) for k in kernel],
+        "dilation": list(dilation),
+        "ceil_mode": draw(st.booleans()),
     }
     op = Op("max_pool2d", "y", ("x",), args)
-    x = bytes_like(2, 19, 24, 23)
-    want = torch.max_pool2d(x.float(), [3, 2], [2, 2], [1, 1], [1, 1], ceil_mode)
+    x = bytes_like(2, draw(st.sampled_from([1, 19, 64])), draw(st.integers(7, 12)), 9)
+    want = torch.max_pool2d(x.float(), *args.values())
     got = kernels.bind(op, [QParams(0.1, 77)], {}, [tuple(x.shape)])(x)
     assert torch.equal(got.float(), want)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+@pytest.mark.parametrize("top", [5.9, 6.0, 6.1])
+def test_clamping_by_the_grid_alone(activation: str, top: float) -> None:
+    """A grid from 0 clamps like the activation only where it ends no higher."""
+    args = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
+    out = QParams(top / 255, 0)
+    op = Op("conv2d", "y", ("x",), {**args, "activation": activation}, "l", int8=True, out=out)
+    check(op, [QParams(0.05, 77)], layer(16, 8, 1, 1), bytes_like(2, 8, 5, 5))
 
 
 @quick

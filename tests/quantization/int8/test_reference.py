@@ -1,5 +1,6 @@
 """The reference against arithmetic spelled out on integers."""
 
+import pytest
 import torch
 
 from torchcompress.quantization.int8 import reference
@@ -34,6 +35,17 @@ def test_quantize_rounds_half_to_even_and_saturates() -> None:
     assert got.tolist() == [10, 12, 12, 10, 0, 255, 10]
     back = reference.bind(Op("dequantize", "z", ("y",)), [QParams(0.5, 10)], {})(got)
     assert back.tolist() == [0.0, 1.0, 1.0, 0.0, -5.0, 122.5, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5, 4), (3, 200_000), (2, 8, 200, 211)])
+def test_quantizing_pieces_of_a_large_tensor(shape: tuple[int, ...]) -> None:
+    """Against the formula in float64; ties aside, which a float32 product cannot tell."""
+    x, grid = torch.randn(shape) * 3, QParams(0.031, 114)
+    got = reference.bind(Op("quantize", "y", ("x",), out=grid), ["float"], {})(x)
+    exact = x.double() / grid.scale + grid.zero_point
+    tie = ((exact - exact.floor()) - 0.5).abs() < 1e-4
+    assert torch.equal(got[~tie].double(), exact.round().clamp(0, 255)[~tie])
+    assert len(shape) != 4 or got.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_global_average_of_integers() -> None:

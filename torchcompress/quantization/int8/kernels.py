@@ -14,6 +14,7 @@ from torchcompress.quantization.int8.padding import (
     padded_shape,
     some_window_misses,
 )
+from torchcompress.quantization.int8.pooling import max_pool2d
 from torchcompress.quantization.int8.product import is_product, linear, whole_map_convolution
 from torchcompress.quantization.int8.reference import grid_of
 from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors, quantizer
@@ -46,7 +47,7 @@ def bind(
     if op.kind == "linear":
         return linear(layer_of(op, types, tensors), shapes[0])
     if op.kind == "max_pool2d":
-        return _max_pool2d(op)
+        return max_pool2d(op.args, shapes[0])
     if op.kind == "global_avg_pool":
         return _global_avg_pool(op, grid_of(types[0]))
     if op.kind == "avg_pool2d":
@@ -97,14 +98,6 @@ def _turned(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Func
     return lambda *maps: turn(run(*map(turn, maps)))
 
 
-def _max_pool2d(op: Op) -> Function:
-    # The plain max_pool2d indexes uint8 maps with uint8 numbers; this one is made for them.
-    call = torch.ops.quantized.max_pool2d.default
-    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    settings = tuple(op.args[key] for key in keys)
-    return lambda x: call(x, *settings)
-
-
 def _global_avg_pool(op: Op, grid: QParams) -> Function:
     keepdim, zero, scale = op.args["keepdim"], grid.zero_point, grid.scale
 
@@ -114,9 +107,8 @@ def _global_avg_pool(op: Op, grid: QParams) -> Function:
     if op.out is None:
         return lambda x: mean(x).sub_(zero).mul_(scale)
     # Both grids at once: the mean of the integers is rounded straight to the output's grid.
-    ratio = scale / op.out.scale
-    to_grid = quantizer(1 / ratio, op.out.zero_point - zero * ratio)
-    return lambda x: to_grid(mean(x))
+    to_grid = quantizer(op.out.scale / scale, op.out.zero_point)
+    return lambda x: to_grid(mean(x).sub_(zero))
 
 
 def _avg_pool2d(op: Op, grid: QParams, shape: Shape) -> Function:

@@ -50,6 +50,12 @@ class Layer:
             return 1.0, 0, torch.float32
         return self.out.scale, self.out.zero_point, torch.uint8
 
+    @property
+    def _post_op(self) -> tuple[str, list[float]]:
+        # What the grid's own ends do anyway is not done twice.
+        idle = self.out is not None and _clamps_alike(self.out, self.activation)
+        return _POST_OPS[None if idle else self.activation]
+
     def _head(self, packed: Tensor) -> tuple[Any, ...]:
         zeros = torch.zeros(len(self.scale), dtype=torch.int32)
         return self.x.scale, self.x.zero_point, packed, self.scale, zeros
@@ -66,7 +72,7 @@ class Layer:
         """
         call = op.default
         head = self._head(packed)
-        tail = (self.bias, *geometry, *self._output, *_POST_OPS[self.activation], "")
+        tail = (self.bias, *geometry, *self._output, *self._post_op, "")
         return lambda x: call(x, *head, *tail)
 
     def bind_sum(
@@ -77,8 +83,15 @@ class Layer:
         call, grid = op.binary, (self.residual.scale, self.residual.zero_point)
         head = self._head(packed)
         tail = (self.bias, *geometry, *self._output, *grid, "sum", 1.0)
-        tail = (*tail, *_POST_OPS[self.activation], "")
+        tail = (*tail, *self._post_op, "")
         return lambda x, accumulator: call(x, *head, accumulator, *tail)
+
+
+def _clamps_alike(out: QParams, activation: str | None) -> bool:
+    """Returns whether a grid holds just what an activation leaves."""
+    if activation == "relu6":
+        return out.zero_point == 0 and round(6 / out.scale) >= 255
+    return activation == "relu" and out.zero_point == 0
 
 
 def layer_of(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Layer:
