@@ -42,8 +42,11 @@ def test_a_gate_keeps_its_map_in_float_until_the_product() -> None:
     program = lowered(Program((("x", "v0"),), ops, "v6"), {"v1", "v3", "v6"})
     assert kinds(program) == [
         *["quantize", "conv2d", "global_avg_pool", "quantize", "conv2d", "activation"],
-        *["mul", "quantize", "conv2d"],
+        *["mul", "conv2d"],
     ]
+    assert program.ops[-2].out == GRID
+    both = lowered(Program((("x", "v0"),), ops, ["tuple", "v6", "v5"]), {"v1", "v3", "v6"})
+    assert kinds(both)[-3:] == ["mul", "quantize", "conv2d"]
 
 
 def test_a_value_read_by_both_worlds_is_stored_once_and_converted_once() -> None:

