@@ -24,7 +24,7 @@ from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.parse_sources import parse_sources
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.sources import Source
+from torchcompress.quantization.sources import AnySource, Constant
 from torchcompress.quantization.table import Row, format_rows, parse_rows
 from torchcompress.quantization.value_types import QParams, infer_types
 
@@ -35,7 +35,7 @@ class QuantizationPlan(Plan):
 
     Args:
         program: With the grid of each uint8 value.
-        sources: For each layer, the state_dict names of its tensors and norms.
+        sources: For each layer or constant, the state_dict names of its tensors and norms.
         rows: What became of each layer.
         adjustments: What algorithms changed about a layer's tensors, by layer.
         learned: Layers whose rounding was learned.
@@ -45,7 +45,7 @@ class QuantizationPlan(Plan):
     kind: ClassVar[str] = "quantization"
 
     program: Program
-    sources: dict[str, Source]
+    sources: dict[str, AnySource]
     rows: tuple[Row, ...]
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class QuantizationPlan(Plan):
 
 def int8_tensors(
     program: Program,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, AnySource],
     adjustments: Adjustments,
     integers: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
@@ -138,6 +138,9 @@ def int8_tensors(
     scales = _input_scales(program)
     tensors: dict[str, Tensor] = {}
     for key, source in sources.items():
+        if isinstance(source, Constant):
+            tensors[f"{key}.value"] = source.value(state)
+            continue
         adjustment = adjustments.get(key, Adjustment())
         weight, bias = adjusted(source, adjustment, state)
         if adjustment.shift is not None:
@@ -165,7 +168,7 @@ def _input_scales(program: Program) -> dict[str, float]:
     return scales
 
 
-def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) -> None:
+def check_weights(sources: Mapping[str, AnySource], state: Mapping[str, Tensor]) -> None:
     """Checks that a state_dict holds the tensors of every source, in float32 and finite.
 
     Raises:
@@ -183,6 +186,9 @@ def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) ->
                     where=name,
                     hint=_OTHER,
                 )
+            if isinstance(source, Constant) and source.dtype == "int64":
+                _need_int64(name, tensor)
+                continue
             if tensor.dtype != torch.float32:
                 raise UnsupportedError(
                     f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
@@ -191,6 +197,11 @@ def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) ->
                 raise UnsupportedError(
                     "holds NaN or infinity", where=name, hint="restore the checkpoint"
                 )
+
+
+def _need_int64(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.int64:
+        raise UnsupportedError(f"is {tensor.dtype}, not int64", where=name, hint=_OTHER)
 
 
 _OTHER = "the plan was made for another architecture"
