@@ -21,7 +21,13 @@ from torchcompress.pruning import (
     remove_dead_channels,
     sparsify,
 )
-from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan, quantize
+from torchcompress.quantization import (
+    Int8Model,
+    PartlyInt8Model,
+    QuantizationConfig,
+    QuantizationPlan,
+    quantize,
+)
 from torchcompress.recipe import Recipe, RunResult, load_recipe, run_recipe
 from torchcompress.training import Trainer, TrainerConfig
 
@@ -35,6 +41,7 @@ __all__ = [
     "LossTerm",
     "MagnitudePruner",
     "OneShot",
+    "PartlyInt8Model",
     "PruningPlan",
     "QuantizationConfig",
     "QuantizationPlan",

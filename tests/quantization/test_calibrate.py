@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.errors import CalibrationError
+from torchcompress.core.errors import CalibrationError, UnsupportedError
 from torchcompress.quantization import quantize
 
 
@@ -102,8 +102,6 @@ def test_the_noise_is_measured_without_a_guess_at_the_batch_dimension() -> None:
 @pytest.mark.parametrize(
     ("model", "calibration", "match"),
     [
-        (net(), [torch.randn(3, 8, 8)], r"batch 0: .* 0 takes \[batch, channels, height, width\]"),
-        (nn.Sequential(nn.Linear(8, 2)), [torch.randn(8)], "batch 0: .* takes a batch of vectors"),
         (net(), [torch.zeros(0, 3, 8, 8)], "batch 0: it holds no samples"),
         (net(), None, "NoneType does not yield batches"),
     ],
@@ -113,9 +111,23 @@ def test_unusable_data_is_named(model: nn.Module, calibration: Any, match: str) 
         quantize(model.eval(), calibration)
 
 
+@pytest.mark.parametrize(
+    ("model", "x", "match"),
+    [
+        (net(), torch.randn(3, 8, 8), r"0 takes \[batch, channels, height, width\]"),
+        (nn.Sequential(nn.Linear(8, 2)), torch.randn(8), "takes a batch of vectors"),
+    ],
+)
+def test_samples_without_a_batch_dimension(model: nn.Module, x: Tensor, match: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"nothing in this model .*{match}"):
+        quantize(model.eval(), [x])
+
+
 def test_a_batch_of_which_the_model_gets_no_sample_is_named() -> None:
     batches = [{"images": torch.zeros(0, 3, 8, 8), "weight": torch.ones(1)}]
-    with pytest.raises(CalibrationError, match="batch 0: the model makes nothing of it"):
+    with pytest.raises(
+        CalibrationError, match="0, calibration batch 0: calibration never ran this"
+    ):
         quantize(net().eval(), batches, forward=lambda model, batch: model(batch["images"]))
 
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import CompressError
-from torchcompress.quantization import Int8Model, quantize
+from torchcompress.quantization import Int8Model
 from torchcompress.quantization.emit import emit, infer_shapes
 from torchcompress.quantization.value_types import infer_types
 
@@ -22,7 +23,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def model() -> Int8Model:
-    return quantize(Net().eval(), [torch.randn(4, 3, 8, 8)])
+    return quantize_whole(Net().eval(), [torch.randn(4, 3, 8, 8)])
 
 
 def test_native_equals_reference_and_leaves_its_input(model: Int8Model) -> None:
@@ -50,7 +51,7 @@ def test_shapes_without_computing(model: Int8Model) -> None:
 
 def test_argument_names_are_not_code() -> None:
     x = torch.randn(2, 3, 8, 8)
-    model = quantize(Net().eval(), [x])
+    model = quantize_whole(Net().eval(), [x])
     data = model.program_json()
     data["inputs"][0][0] = "x):\n raise SystemExit\ndef f("
     hostile = Int8Model.from_program(data, model.tensors)

@@ -5,16 +5,17 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import CompressError, UnsupportedError
-from torchcompress.quantization import Int8Model, quantize
+from torchcompress.quantization import Int8Model
 
 
 @pytest.fixture
 def model() -> Int8Model:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
-    return quantize(nn.Sequential(*layers).eval(), [torch.randn(8, 3, 9, 9)])
+    return quantize_whole(nn.Sequential(*layers).eval(), [torch.randn(8, 3, 9, 9)])
 
 
 x = torch.linspace(-1, 1, 3 * 3 * 9 * 9).view(3, 3, 9, 9)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import ArtifactError, CompressError
-from torchcompress.quantization import Int8Model, quantize
+from torchcompress.quantization import Int8Model
 
 
 class Varied(nn.Module):
@@ -35,7 +36,7 @@ class Varied(nn.Module):
 @pytest.fixture(scope="module")
 def model() -> Int8Model:
     torch.manual_seed(0)
-    return quantize(Varied().eval(), [torch.randn(2, 3, 8, 8)])
+    return quantize_whole(Varied().eval(), [torch.randn(2, 3, 8, 8)])
 
 
 def mutations(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,7 +83,7 @@ def test_module_names_of_any_kind() -> None:
     model = nn.Sequential()
     model.add_module("3x3-conv/a b", nn.Conv2d(3, 4, 1))
     x = torch.randn(2, 3, 4, 4)
-    quantized = quantize(model.eval(), [x])
+    quantized = quantize_whole(model.eval(), [x])
     again = Int8Model.from_program(quantized.program_json(), quantized.tensors)
     assert torch.equal(again(x), quantized(x))
 

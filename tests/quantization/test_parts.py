@@ -83,7 +83,7 @@ def test_a_branch_that_a_later_batch_takes_is_found() -> None:
 
 def test_only_empty_calls_are_no_calls() -> None:
     model = Host(lambda m, x: m.part("a")(x[:0]), a=block())
-    with pytest.raises(CalibrationError, match=r"a\.0, calibration batches 0 to 0"):
+    with pytest.raises(CalibrationError, match=r"a\.0, calibration batch 0: calibration never"):
         split(model, x())
 
 

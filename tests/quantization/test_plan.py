@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import fx, nn
 from torchvision.models import resnet18
+from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.core.history import Architecture, architecture, history, remember_architecture
 from torchcompress.core.plan import plan_from_json, plan_to_json
-from torchcompress.quantization import Int8Model, QuantizationPlan, quantize
+from torchcompress.quantization import Int8Model, QuantizationPlan
 from torchcompress.quantization.adjustments import Adjustment
 
 
@@ -36,7 +37,7 @@ def test_applied_to_a_fresh_copy_it_gives_the_same_bits(
 ) -> None:
     model = resnet18(weights=None, num_classes=4).eval()
     images = torch.randn(2, 3, 32, 32)
-    quantized = quantize(model, [images], "fast")
+    quantized = quantize_whole(model, [images], "fast")
     fresh = resnet18(weights=None, num_classes=4)
     fresh.load_state_dict(model.state_dict())
 
@@ -51,14 +52,14 @@ def test_applied_to_a_fresh_copy_it_gives_the_same_bits(
 
 def test_it_quantizes_the_weights_that_it_is_given(x: torch.Tensor) -> None:
     first, second = net(0), net(1)
-    plan = plan_of(quantize(first, [x]))
+    plan = plan_of(quantize_whole(first, [x]))
     with torch.no_grad():
         gap = (plan.apply(second)(x) - second(x)).abs().max()
         assert gap < 0.3 * (first(x) - second(x)).abs().max()
 
 
 def test_the_first_tensor_that_does_not_fit_is_named(x: torch.Tensor) -> None:
-    plan = plan_of(quantize(net(), [x]))
+    plan = plan_of(quantize_whole(net(), [x]))
     with pytest.raises(CompressError, match=r"0\.weight: has shape \[6, 3, 3, 3\], the plan \[8"):
         plan.apply(net(hidden=6))
     with pytest.raises(CompressError, match=r"0\.weight: the model has no such tensor"):
@@ -72,15 +73,15 @@ def test_the_first_tensor_that_does_not_fit_is_named(x: torch.Tensor) -> None:
 def test_history_and_architecture_are_inherited(x: torch.Tensor) -> None:
     model = net()
     remember_architecture(model, Architecture("resnet18"))
-    quantized = copy.deepcopy(quantize(model, [x]))
+    quantized = copy.deepcopy(quantize_whole(model, [x]))
     assert history(quantized) == (quantized.plan,)
     assert architecture(quantized) == Architecture("resnet18")
     assert history(model) == ()
 
 
 def test_it_prints_as_a_table(x: torch.Tensor) -> None:
-    lines = str(plan_of(quantize(net(), [x]))).splitlines()
-    assert lines[0] == "2 of 2 layers in int8"
+    lines = str(plan_of(quantize_whole(net(), [x]))).splitlines()
+    assert lines[0] == "2 of 2 layers in int8, 100.0 % of the MACs"
     assert lines[2].split()[:3] == ["0", "conv2d", "int8"]
 
 
@@ -92,12 +93,14 @@ def test_other_data_is_not_a_plan() -> None:
 
 def test_adjustments_stand_in_json_and_learned_rounding_does_not(x: torch.Tensor) -> None:
     model = net()
-    plan = plan_of(quantize(model, [x], "fast"))
+    plan = plan_of(quantize_whole(model, [x], "fast"))
     plain = plan.apply(model).tensors["0.weight"]
     moved = torch.where(plain > 0, plain - 1, plain)
     shift, steps = (0.25,) * 8, (0.5,) * 8
     adjustment = Adjustment(shift=shift, steps=steps)
-    made = replace(plan, adjustments={"0": adjustment}, learned=("0",), integers={"0": moved})
+    part = plan.parts[""]
+    part = replace(part, adjustments={"0": adjustment}, learned=("0",), integers={"0": moved})
+    made = replace(plan, parts={"": part})
     applied = made.apply(model).tensors
     assert torch.equal(applied["0.weight"], moved)
     before = plan.apply(model).tensors

@@ -32,8 +32,8 @@ def test_types() -> None:
         ((QUANTIZE, Op("add", "v2", ("v1", "v0"))), "takes float32 values"),
         ((QUANTIZE, Op("cat", "v2", ("v1", "v0"))), "takes one grid"),
         ((QUANTIZE, SIZE, Op("size", "v3", ("v2",))), "takes a tensor"),
-        ((QUANTIZE, Op("integer", "v3", ("v1",), {"left": 1, "right": None})), "takes sizes"),
-        ((QUANTIZE, Op("reshape", "v3", ("v0", "v1"), {"shape": [None]})), "takes sizes"),
+        ((QUANTIZE, Op("integer", "v3", ("v1",))), "takes sizes"),
+        ((QUANTIZE, Op("reshape", "v3", ("v0", "v1"))), "takes sizes"),
         ((Op("global_avg_pool", "v1", ("v0",), int8=True, out=GRID),), "takes a uint8 map"),
     ],
 )

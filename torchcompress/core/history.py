@@ -36,6 +36,12 @@ def history(model: nn.Module) -> tuple[Plan, ...]:
     return tuple(innermost(model).__dict__.get(_HISTORY, ()))
 
 
+def latest(model: nn.Module, kind: str) -> Plan | None:
+    """Returns the last plan of a kind that a model remembers, or None."""
+    made = [plan for plan in history(model) if plan.kind == kind]
+    return made[-1] if made else None
+
+
 def record(model: nn.Module, plan: Plan) -> None:
     """Appends a plan to the history of a model that it has just changed."""
     model.__dict__[_HISTORY] = (*history(model), plan)

@@ -3,11 +3,13 @@
 from torchcompress.quantization.config import QuantizationConfig
 from torchcompress.quantization.latency_table import int8_latency_table
 from torchcompress.quantization.model import Int8Model
+from torchcompress.quantization.partly import PartlyInt8Model
 from torchcompress.quantization.plan import QuantizationPlan
 from torchcompress.quantization.quantize import quantize
 
 __all__ = [
     "Int8Model",
+    "PartlyInt8Model",
     "QuantizationConfig",
     "QuantizationPlan",
     "int8_latency_table",

@@ -63,8 +63,7 @@ def record_calls(model: nn.Module, batches: Batches, exclude: Collection[str]) -
     for last, inputs in _until_done(batches):
         before, watch = len(record.first), Watch()
         with undisturbed(model), plain_kernels(), _hooked(model, record, watch, last):
-            # A loader's own batch is (inputs, labels), be it a list.
-            samples = max(1, samples_in(tuple(inputs) if isinstance(inputs, list) else inputs))
+            samples = samples_in(inputs)
             with watch:
                 batches.call(model, last, inputs)
         if len(record.first) > before:
@@ -78,9 +77,10 @@ def record_calls(model: nn.Module, batches: Batches, exclude: Collection[str]) -
         }
         if not waiting:
             return record
+    seen = f"batches 0 to {last}" if last else "batch 0"
     raise CalibrationError(
         "calibration never ran this layer",
-        where=f"{next(iter(waiting))}, calibration batches 0 to {last}",
+        where=f"{next(iter(waiting))}, calibration {seen}",
         hint="add samples that reach it, or leave it out by config.exclude",
     )
 

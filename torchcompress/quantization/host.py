@@ -1,15 +1,18 @@
 """A model around its parts: parts are taken out and others put in their place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from torchcompress.core.modules import undisturbed
+from torchcompress.core.errors import ArtifactError, CompressError
+from torchcompress.core.modules import copied, undisturbed
 from torchcompress.quantization.binding import PLAIN
 from torchcompress.quantization.calibrate import Batches
+
+M = TypeVar("M", bound=nn.Module)
 
 _BOOKKEEPING = vars(nn.Module()).keys()
 
@@ -56,6 +59,44 @@ def replaced(model: nn.Module, others: Mapping[str, nn.Module]) -> Iterator[None
     finally:
         for module, _, parent, name in places:
             parent._modules[name] = module
+
+
+def with_modules(model: M, others: Mapping[str, nn.Module]) -> M:
+    """Returns a copy of a model, in eval mode, with modules in the place of others.
+
+    What is replaced is not copied. The others take over its plain attributes.
+
+    Args:
+        model: The model.
+        others: By path.
+
+    Raises:
+        CompressError: A path that leads nowhere.
+        UnsupportedError: The model cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for path, other in others.items():
+        try:
+            module = model.get_submodule(path)
+        except AttributeError as error:
+            hint = "the plan was made for another architecture"
+            raise CompressError("the model has no such module", where=path, hint=hint) from error
+        keep_settings(module, other)
+        memo[id(module)] = other
+    return copied(model, memo).eval()
+
+
+def check_paths(paths: Collection[str]) -> None:
+    """Checks that paths lead to modules of which none holds another.
+
+    Raises:
+        ArtifactError: They do not.
+    """
+    for path in paths:
+        names = path.split(".")
+        inside = any(".".join(names[:n]) in paths for n in range(len(names)))
+        if path and (not all(names) or inside or "" in paths):
+            raise ArtifactError("is no part beside the others", where=f"plan.parts.{path}")
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import ArtifactError, UnsupportedError
-from torchcompress.core.history import history, inherit
+from torchcompress.core.history import inherit, latest
 from torchcompress.core.plan import Plan
 from torchcompress.quantization.binding import bind_inputs
 from torchcompress.quantization.check_tensors import check_tensors
@@ -16,7 +16,7 @@ from torchcompress.quantization.emit import emit
 from torchcompress.quantization.int8.selftest import native_works
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.table import Row, parse_rows
+from torchcompress.quantization.table import Row, Table, parse_rows
 from torchcompress.quantization.value_types import infer_types
 
 _PACKED = 4
@@ -84,8 +84,7 @@ class Int8Model(nn.Module):
     @property
     def plan(self) -> Plan | None:
         """The plan that made this model, None where it came without one."""
-        made = [plan for plan in history(self) if plan.kind == "quantization"]
-        return made[-1] if made else None
+        return latest(self, "quantization")
 
     @property
     def parameter_count(self) -> int:
@@ -99,9 +98,13 @@ class Int8Model(nn.Module):
             int((t == 0).sum()) for name, t in self.tensors.items() if not name.endswith(".scale")
         )
 
-    def table(self) -> tuple[Row, ...]:
+    def table(self) -> Table:
         """Returns a row for each layer: int8 or float and why, its grid, its measured SQNR."""
-        return self._rows
+        return Table(self._rows)
+
+    def int8_share(self) -> float | None:
+        """Returns the share of the multiply-accumulates in int8; None where none were counted."""
+        return self.table().int8_share()
 
     def reference(self) -> Self:
         """Returns a model on the same buffers that runs the float64 reference."""

@@ -1,75 +1,66 @@
-"""The quantization plan: which int8 program a model becomes, without its weights."""
+"""The quantization plan: which int8 programs a model becomes, without its weights."""
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
+from torchcompress.core.errors import ArtifactError, UnsupportedError
 from torchcompress.core.history import inherit, record
+from torchcompress.core.modules import unwrapped
 from torchcompress.core.plan import Plan
-from torchcompress.quantization.adjustments import (
-    Adjustment,
-    Adjustments,
-    adjusted,
-    as_tensor,
-    parse_adjustments,
-)
-from torchcompress.quantization.check_tensors import check_tensors
-from torchcompress.quantization.int8.weights import quantize_weight
+from torchcompress.quantization.check_model import with_plain_weights
+from torchcompress.quantization.host import check_paths, with_modules
 from torchcompress.quantization.model import Int8Model
-from torchcompress.quantization.parse import parse_program
-from torchcompress.quantization.parse_sources import parse_sources
-from torchcompress.quantization.program import Program
-from torchcompress.quantization.sources import AnySource, Constant
-from torchcompress.quantization.table import Row, format_rows, parse_rows
-from torchcompress.quantization.value_types import QParams, infer_types
+from torchcompress.quantization.partly import PartlyInt8Model
+from torchcompress.quantization.plan_part import PlanPart
+from torchcompress.quantization.table import Row, Table, parse_rows, parse_split
 
 
 @dataclass(frozen=True)
 class QuantizationPlan(Plan):
-    """What `quantize` decided, as plain data: the int8 program and where its weights come from.
+    """What `quantize` decided, as plain data: int8 programs and where their weights come from.
 
     Args:
-        program: With the grid of each uint8 value.
-        sources: For each layer or constant, the state_dict names of its tensors and norms.
-        rows: What became of each layer.
-        adjustments: What algorithms changed about a layer's tensors, by layer.
-        learned: Layers whose rounding was learned.
-        integers: Their int8 weights. These are as large as the model, so JSON goes without them.
+        parts: By module path; the empty path is the whole model.
+        left: What remains in float around the parts.
+        split: Why a module that holds parts is not one itself, by path.
     """
 
     kind: ClassVar[str] = "quantization"
 
-    program: Program
-    sources: dict[str, AnySource]
-    rows: tuple[Row, ...]
-    adjustments: dict[str, Adjustment] = field(default_factory=dict)
-    learned: tuple[str, ...] = ()
-    integers: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    parts: dict[str, PlanPart]
+    left: tuple[Row, ...] = ()
+    split: dict[str, str] = field(default_factory=dict)
 
-    def apply(self, model: nn.Module, *, inplace: bool = False) -> Int8Model:
+    def table(self) -> Table:
+        """Returns a row for each layer."""
+        rows = [row for part in self.parts.values() for row in part.rows]
+        return Table([*rows, *self.left], self.split)
+
+    def apply(self, model: nn.Module, *, inplace: bool = False) -> Int8Model | PartlyInt8Model:
         """Folds and quantizes the weights of a model, by name; nothing is traced or calibrated.
-
-        Args:
-            model: Any float32 model with the state_dict names and shapes of the planned one.
-            inplace: Not possible: an int8 model is another class.
 
         A plan that was read from JSON lacks learned rounding: it rounds to nearest and warns so.
 
+        Args:
+            model: Any float32 model with the module tree, state_dict names and shapes of the
+                planned one.
+            inplace: Not possible: an int8 model is another class.
+
+        Returns:
+            One int8 program, or a copy of the model in eval mode whose parts are such.
+
         Raises:
             UnsupportedError: `inplace`, or weights that are not float32 or not finite.
-            CompressError: A tensor is missing or of another shape (the first one is named).
-            ArtifactError: The plan's program and sources do not belong together.
+            CompressError: A tensor or module is missing or of another shape (the first is named).
+            ArtifactError: The plan's programs and sources do not belong together.
         """
         if inplace:
             raise UnsupportedError("an int8 model is a new module", where="inplace")
-        state = model.state_dict()
-        check_weights(self.sources, state)
-        lost = [layer for layer in self.learned if layer not in self.integers]
+        model = with_plain_weights(unwrapped(model))
+        lost = [layer for part in self.parts.values() for layer in part.lost]
         if lost:
             warnings.warn(
                 f"this plan's learned rounding of {len(lost)} layers ({lost[0]} ...) was not saved "
@@ -77,9 +68,11 @@ class QuantizationPlan(Plan):
                 UserWarning,
                 stacklevel=2,
             )
-        tensors = int8_tensors(self.program, self.sources, self.adjustments, self.integers, state)
-        check_tensors(self.program, tensors)
-        result = Int8Model(self.program, tensors, self.rows)
+        state = model.state_dict()
+        made = {path: part.build(state) for path, part in self.parts.items()}
+        result = made.get("")
+        if result is None:
+            result = PartlyInt8Model(with_modules(model, made), tuple(made), self.left, self.split)
         inherit(model, result)
         record(result, self)
         return result
@@ -87,11 +80,9 @@ class QuantizationPlan(Plan):
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
         return {
-            "program": self.program.to_json(),
-            "sources": {key: source.to_json() for key, source in self.sources.items()},
-            "rows": [row.to_json() for row in self.rows],
-            "adjustments": {key: value.to_json() for key, value in self.adjustments.items()},
-            "learned": list(self.learned),
+            "parts": {path: part.to_json() for path, part in self.parts.items()},
+            "left": [row.to_json() for row in self.left],
+            "split": self.split,
         }
 
     @classmethod
@@ -101,107 +92,18 @@ class QuantizationPlan(Plan):
         Raises:
             ArtifactError: Something else.
         """
-        names = {"program", "sources", "rows", "adjustments", "learned"}
+        names = {"parts", "left", "split"}
         if not isinstance(data, dict) or set(data) != names:
             raise ArtifactError(f"needs exactly {', '.join(sorted(names))}", where="plan")
-        sources, learned = parse_sources(data["sources"]), data["learned"]
-        if not isinstance(learned, list) or not all(name in sources for name in learned):
-            raise ArtifactError("must be layers of the plan", where="plan.learned")
+        parts = data["parts"]
+        if not isinstance(parts, dict) or not parts:
+            raise ArtifactError("must hold at least one part", where="plan.parts")
+        check_paths(parts)
         return cls(
-            parse_program(data["program"]),
-            sources,
-            parse_rows(data["rows"]),
-            parse_adjustments(data["adjustments"], sources),
-            tuple(learned),
+            {path: PlanPart.from_json(part) for path, part in parts.items()},
+            parse_rows(data["left"]),
+            parse_split(data["split"]),
         )
 
     def __str__(self) -> str:
-        return format_rows(self.rows)
-
-
-def int8_tensors(
-    program: Program,
-    sources: Mapping[str, AnySource],
-    adjustments: Adjustments,
-    integers: Mapping[str, Tensor],
-    state: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """Returns the tensors of an int8 program, folded and quantized.
-
-    Args:
-        program: With the grid of each uint8 value.
-        sources: Of its layers.
-        adjustments: Of its layers.
-        integers: Learned int8 weights, by layer; other weights go to the nearest integer.
-        state: The state_dict that the sources name.
-    """
-    scales = _input_scales(program)
-    tensors: dict[str, Tensor] = {}
-    for key, source in sources.items():
-        if isinstance(source, Constant):
-            tensors[f"{key}.value"] = source.value(state)
-            continue
-        adjustment = adjustments.get(key, Adjustment())
-        weight, bias = adjusted(source, adjustment, state)
-        if adjustment.shift is not None:
-            bias = bias + as_tensor(adjustment.shift, bias)
-        if key in scales:
-            steps = adjustment.steps
-            given = None if steps is None else as_tensor(steps, bias)
-            rounded, scale, bias = quantize_weight(weight, bias, scales[key], given)
-            tensors[f"{key}.scale"] = scale
-            weight = integers.get(key, rounded)
-        else:
-            weight, bias = weight.float(), bias.float()
-        tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight, bias
-    return tensors
-
-
-def _input_scales(program: Program) -> dict[str, float]:
-    """Returns the smallest input scale that each int8 layer meets."""
-    types = infer_types(program)
-    scales: dict[str, float] = {}
-    for op in program.ops:
-        grid = types[op.inputs[0]] if op.int8 and op.layer is not None else None
-        if isinstance(grid, QParams) and op.layer is not None:
-            scales[op.layer] = min(grid.scale, scales.get(op.layer, grid.scale))
-    return scales
-
-
-def check_weights(sources: Mapping[str, AnySource], state: Mapping[str, Tensor]) -> None:
-    """Checks that a state_dict holds the tensors of every source, in float32 and finite.
-
-    Raises:
-        CompressError: A tensor is missing or of another shape.
-        UnsupportedError: It is not float32, or not finite.
-    """
-    for source in sources.values():
-        for name, shape in source.expected_shapes().items():
-            if name not in state:
-                raise CompressError("the model has no such tensor", where=name, hint=_OTHER)
-            tensor = state[name]
-            if tuple(tensor.shape) != shape:
-                raise CompressError(
-                    f"has shape {list(tensor.shape)}, the plan {list(shape)}",
-                    where=name,
-                    hint=_OTHER,
-                )
-            if isinstance(source, Constant) and source.dtype == "int64":
-                _need_int64(name, tensor)
-                continue
-            if tensor.dtype != torch.float32:
-                raise UnsupportedError(
-                    f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
-                )
-            if not torch.isfinite(tensor).all():
-                raise UnsupportedError(
-                    "holds NaN or infinity", where=name, hint="restore the checkpoint"
-                )
-
-
-def _need_int64(name: str, tensor: Tensor) -> None:
-    if tensor.dtype != torch.int64:
-        raise UnsupportedError(f"is {tensor.dtype}, not int64", where=name, hint=_OTHER)
-
-
-_OTHER = "the plan was made for another architecture"
+        return str(self.table())

@@ -11,7 +11,7 @@ from torchcompress.quantization.calibrate import ProgramModule, check_finite, is
 from torchcompress.quantization.fuse import fuse
 from torchcompress.quantization.host import keep_settings
 from torchcompress.quantization.program import Op, Program
-from torchcompress.quantization.sources import AnySource
+from torchcompress.quantization.sources import Source
 
 
 class Probe(nn.Module):
@@ -34,7 +34,7 @@ class Probe(nn.Module):
         self,
         original: nn.Module,
         program: Program,
-        sources: Mapping[str, AnySource],
+        sources: Mapping[str, Source],
         tensors: Mapping[str, Tensor],
         *,
         whole: bool,

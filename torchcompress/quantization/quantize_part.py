@@ -1,13 +1,12 @@
 """From one traced program to its int8 form: a draft that algorithms may change, then a plan."""
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from torch import Tensor
 
-from torchcompress.core.errors import UnsupportedError
-from torchcompress.core.modules import match_names
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.adjustments import Adjustment, adjusted
 from torchcompress.quantization.calibrate import (
@@ -22,12 +21,13 @@ from torchcompress.quantization.fuse import fuse
 from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.selftest import native_works
 from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
+from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.operations import LAYERS
-from torchcompress.quantization.plan import QuantizationPlan, int8_tensors
+from torchcompress.quantization.plan_part import PlanPart, int8_tensors
 from torchcompress.quantization.program import Op, Program, QParams
 from torchcompress.quantization.ranges import range_classes, warn_uneven_branches
-from torchcompress.quantization.sources import AnySource, Constant, folded_tensors
+from torchcompress.quantization.sources import Source, folded_tensors
 from torchcompress.quantization.sqnr import measure_sqnr
 from torchcompress.quantization.table import Row
 
@@ -48,7 +48,7 @@ class Draft:
     """
 
     program: Program
-    sources: dict[str, AnySource]
+    sources: dict[str, Source]
     state: Mapping[str, Tensor] = field(repr=False)
     int8: frozenset[str]
     grids: dict[str, QParams]
@@ -75,9 +75,6 @@ class Draft:
         """Returns the float program as a module."""
         tensors: dict[str, Tensor] = {}
         for key, source in self.sources.items():
-            if isinstance(source, Constant):
-                tensors[f"{key}.value"] = source.value(self.state)
-                continue
             adjustment = self.adjustments.get(key, Adjustment())
             weight, bias = adjusted(source, adjustment, self.state)
             tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight.float(), bias.float()
@@ -92,7 +89,7 @@ class Draft:
 
 def draft_part(
     traced: Program,
-    sources: dict[str, AnySource],
+    sources: dict[str, Source],
     state: Mapping[str, Tensor],
     batches: Batches,
     want: Mapping[str, Tensor],
@@ -113,7 +110,6 @@ def draft_part(
     Raises:
         TraceError: The program does not compute what the model computes.
         CalibrationError: Data that does not fit or is not finite, or that never ran a layer.
-        UnsupportedError: Nothing to quantize.
     """
     excluded = _excluded(traced, config)
     shapes = check_trace(
@@ -121,12 +117,6 @@ def draft_part(
     )
     fused, sources = fuse(traced, sources, shapes, excluded)
     int8 = int8_ops(fused, shapes, excluded)
-    if not any(op.output in int8 and op.layer is not None for op in fused.ops):
-        raise UnsupportedError(
-            "nothing in this model can be quantized",
-            where=where,
-            hint="it needs a convolution or a linear layer that config.exclude does not match",
-        )
     classes = range_classes(fused)
     module = ProgramModule(fused, folded_tensors(sources, state))
     check_trace(module, want, batches, where)
@@ -135,33 +125,40 @@ def draft_part(
     by_class = {name: observers[name].grid() for name in stored}
     grids = {value: by_class[name] for value, name in classes.items() if name in stored}
     warn_uneven_branches(fused, extents, grids)
-    once = fused.without_inputs()
     reasons = {
-        op.output: _COMPUTED_ONCE if op.output in once else _reason(op, excluded)
+        op.output: _reason(op, excluded)
         for op in fused.ops
         if op.kind in LAYERS and op.output not in int8
     }
     return Draft(fused, sources, state, frozenset(int8), grids, reasons)
 
 
-def finish(draft: Draft, batches: Batches) -> QuantizationPlan:
-    """Lowers a draft and measures the noise at each layer on the first batch."""
+def finish(draft: Draft, batches: Batches) -> PlanPart:
+    """Lowers a draft and measures noise and cost of each layer on the first batch."""
     model, made = draft.int8_model()
-    noise = _noise(model, draft.float_module(), batches, made)
+    module = draft.float_module()
+    noise, macs = _noise(model, module, batches, made), op_macs(module, batches)
     stored = draft.stored
-    rows = tuple(_row(op, draft, stored, noise) for op in draft.program.ops if op.kind in LAYERS)
-    learned = tuple(draft.integers)
-    return QuantizationPlan(
-        model.program, draft.sources, rows, draft.adjustments, learned, draft.integers
+    rows = tuple(
+        _row(op, draft, stored, noise, macs.get(op.output, 0))
+        for op in draft.program.ops
+        if op.kind in LAYERS or op.output in macs
     )
+    learned = tuple(draft.integers)
+    return PlanPart(model.program, draft.sources, rows, draft.adjustments, learned, draft.integers)
+
+
+_PRODUCT = "a product of two activations"
 
 
 def _excluded(program: Program, config: QuantizationConfig) -> set[str]:
     """Returns the names of the calls that stay float; a layer's calls stay so together."""
     layers = [op.name for op in program.ops if op.kind in LAYERS]
-    paths = dict.fromkeys(name.split("#")[0] for name in layers)
-    matched = set(match_names(config.exclude, paths, "config.exclude"))
-    return {name for name in layers if name.split("#")[0] in matched}
+    return {
+        name
+        for name in layers
+        if any(fnmatch.fnmatchcase(name.split("#")[0], glob) for glob in config.exclude)
+    }
 
 
 def _noise(
@@ -186,7 +183,11 @@ def _noise(
 
 
 def _row(
-    op: Op, draft: Draft, stored: Mapping[str, QParams], noise: Mapping[str, float | None]
+    op: Op,
+    draft: Draft,
+    stored: Mapping[str, QParams],
+    noise: Mapping[str, float | None],
+    macs: int,
 ) -> Row:
     quantized = op.output in draft.int8
     grid = stored.get(op.output) if quantized else None
@@ -194,21 +195,17 @@ def _row(
         name=op.name,
         kind=op.kind,
         precision="int8" if quantized else "float",
-        reason="" if quantized else draft.reasons[op.output],
+        reason="" if quantized else draft.reasons.get(op.output, _PRODUCT),
         scale=None if grid is None else grid.scale,
         zero_point=None if grid is None else grid.zero_point,
-        sqnr_db=noise[op.output],
+        sqnr_db=noise.get(op.output),
+        macs=macs,
     )
-
-
-_COMPUTED_ONCE = "made of parameters alone: computed once"
 
 
 def _reason(op: Op, excluded: set[str]) -> str:
     if op.name in excluded:
         return "excluded by the configuration"
-    if op.kind.startswith("conv_transpose"):
+    if op.kind == "conv_transpose2d":
         return "no int8 kernel for a transposed convolution"
-    if op.kind == "affine":
-        return "a batch norm on vectors, with no layer before it"
-    return f"no int8 kernel for {op.kind}"
+    return "a batch norm on vectors, with no layer before it"

@@ -23,7 +23,7 @@ from torchcompress.pruning.fitted import apply_fitted
 from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.importance import IMPORTANCES
 from torchcompress.pruning.schedules import OneShot, Schedule
-from torchcompress.quantization import Int8Model, quantize
+from torchcompress.quantization import Int8Model, PartlyInt8Model, quantize
 from torchcompress.recipe.section import Section
 from torchcompress.recipe.stage_schema import (
     Distill,
@@ -267,10 +267,19 @@ def _epochs_table(result: TrainingResult) -> Table:
     return Table(title="epochs", columns=columns, rows=rows)
 
 
-def _layers_table(model: Int8Model) -> Table:
+def _layers_table(model: Int8Model | PartlyInt8Model) -> Table:
     rows: list[list[Cell]] = [
-        [row.name, row.kind, row.precision, row.scale, row.zero_point, row.sqnr_db, row.reason]
+        [
+            row.name,
+            row.kind,
+            row.precision,
+            row.macs,
+            row.scale,
+            row.zero_point,
+            row.sqnr_db,
+            row.reason,
+        ]
         for row in model.table()
     ]
-    columns = ["layer", "kind", "runs in", "scale", "zero point", "SQNR, dB", "why not int8"]
-    return Table(title="layers in int8", columns=columns, rows=rows)
+    columns = ["layer", "kind", "runs in", "MACs", "scale", "zero point", "SQNR, dB"]
+    return Table(title="layers in int8", columns=[*columns, "why not int8"], rows=rows)

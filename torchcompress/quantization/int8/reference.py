@@ -32,8 +32,7 @@ def bind(op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: object = 
         shapes: Of its inputs; not needed here.
     """
     if op.kind in MOVEMENT or op.kind in INTEGER:
-        grid = types[0] if types else None
-        return movement_function(op, grid.zero_point if isinstance(grid, QParams) else 0)
+        return movement_function(op)
     if op.kind == "quantize":
         grid = grid_of(op.out)
         return quantizer(grid.scale, grid.zero_point)

@@ -1,0 +1,63 @@
+"""What a model must be like to be quantized."""
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from torchcompress.core.errors import UnsupportedError
+from torchcompress.core.history import inherit
+from torchcompress.core.modules import copied, eval_mode, innermost, named_tensors, unwrapped
+from torchcompress.quantization.model import Int8Model
+
+
+def check_model(model: nn.Module) -> nn.Module:
+    """Returns the model inside wrappers, with plain weights, once it can be quantized.
+
+    Raises:
+        CompressError: It is no module.
+        UnsupportedError: It is scripted or int8 already, holds a wrapped module, or a parameter
+            that is not float32, not finite or not there yet.
+    """
+    model = unwrapped(model)
+    for path, module in model.named_modules():
+        if isinstance(module, Int8Model) or type(module).__module__.startswith("torch.ao.nn."):
+            raise UnsupportedError("the model is int8 already", where=path or type(model).__name__)
+        if innermost(module) is not module:
+            raise UnsupportedError(
+                f"is wrapped in {type(module).__name__}",
+                where=path,
+                hint="put the plain module in its place",
+            )
+    parameters = {id(parameter) for parameter in model.parameters()}
+    for name, tensor in named_tensors(model).items():
+        if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
+            raise UnsupportedError(
+                "is a lazy, meta or sparse tensor", where=name, hint="materialise the model first"
+            )
+        if not tensor.is_floating_point():
+            continue
+        own = id(tensor) in parameters
+        if own and tensor.dtype != torch.float32:
+            raise UnsupportedError(
+                f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
+            )
+        # A buffer may hold infinity: masks do.
+        if not torch.isfinite(tensor).all() if own else torch.isnan(tensor).any():
+            raise UnsupportedError(
+                "holds NaN or infinity", where=name, hint="restore the checkpoint"
+            )
+    return with_plain_weights(model)
+
+
+def with_plain_weights(model: nn.Module) -> nn.Module:
+    """Returns the model, or a copy of it whose parametrized weights are plain ones."""
+    if not any(parametrize.is_parametrized(module) for module in model.modules()):
+        return model
+    plain = copied(model)
+    inherit(model, plain)
+    with torch.inference_mode(False), torch.no_grad(), eval_mode(plain):
+        for module in list(plain.modules()):
+            for name in list(getattr(module, "parametrizations", {})):
+                parametrize.remove_parametrizations(module, name)
+    return plain

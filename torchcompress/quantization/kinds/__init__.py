@@ -1,1 +1,0 @@
-"""Every kind of operation of a program: what it looks like, what it computes."""

@@ -1,0 +1,176 @@
+"""One program of a quantization plan, and its weights made out of a model's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
+from torchcompress.quantization.adjustments import (
+    Adjustment,
+    Adjustments,
+    adjusted,
+    as_tensor,
+    parse_adjustments,
+)
+from torchcompress.quantization.check_tensors import check_tensors
+from torchcompress.quantization.int8.weights import quantize_weight
+from torchcompress.quantization.model import Int8Model
+from torchcompress.quantization.parse import parse_program
+from torchcompress.quantization.parse_sources import parse_sources
+from torchcompress.quantization.program import Program
+from torchcompress.quantization.sources import Source
+from torchcompress.quantization.table import Row, parse_rows
+from torchcompress.quantization.value_types import QParams, infer_types
+
+
+@dataclass(frozen=True)
+class PlanPart:
+    """What becomes of a whole model, or of one module in it, as plain data.
+
+    Args:
+        program: With the grid of each uint8 value.
+        sources: For each layer, the state_dict names of its tensors and norms in the whole model.
+        rows: What became of each layer.
+        adjustments: What algorithms changed about a layer's tensors, by layer.
+        learned: Layers whose rounding was learned.
+        integers: Their int8 weights. These are as large as the model, so JSON goes without them.
+    """
+
+    program: Program
+    sources: dict[str, Source]
+    rows: tuple[Row, ...]
+    adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    learned: tuple[str, ...] = ()
+    integers: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def lost(self) -> list[str]:
+        """The layers whose learned rounding is not at hand."""
+        return [layer for layer in self.learned if layer not in self.integers]
+
+    def build(self, state: Mapping[str, Tensor]) -> Int8Model:
+        """Folds and quantizes the weights of a model.
+
+        Args:
+            state: The state_dict of the whole model.
+
+        Raises:
+            UnsupportedError: Weights that are not float32 or not finite.
+            CompressError: A tensor is missing or of another shape (the first one is named).
+            ArtifactError: The program and the sources do not belong together.
+        """
+        check_weights(self.sources, state)
+        tensors = int8_tensors(self.program, self.sources, self.adjustments, self.integers, state)
+        check_tensors(self.program, tensors)
+        return Int8Model(self.program, tensors, self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the part as JSON values."""
+        return {
+            "program": self.program.to_json(),
+            "sources": {key: source.to_json() for key, source in self.sources.items()},
+            "rows": [row.to_json() for row in self.rows],
+            "adjustments": {key: value.to_json() for key, value in self.adjustments.items()},
+            "learned": list(self.learned),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Returns the part that `to_json` described.
+
+        Raises:
+            ArtifactError: Something else.
+        """
+        names = {"program", "sources", "rows", "adjustments", "learned"}
+        if not isinstance(data, dict) or set(data) != names:
+            raise ArtifactError(f"needs exactly {', '.join(sorted(names))}", where="plan")
+        sources, learned = parse_sources(data["sources"]), data["learned"]
+        if not isinstance(learned, list) or not all(name in sources for name in learned):
+            raise ArtifactError("must be layers of the plan", where="plan.learned")
+        return cls(
+            parse_program(data["program"]),
+            sources,
+            parse_rows(data["rows"]),
+            parse_adjustments(data["adjustments"], sources),
+            tuple(learned),
+        )
+
+
+def int8_tensors(
+    program: Program,
+    sources: Mapping[str, Source],
+    adjustments: Adjustments,
+    integers: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Returns the tensors of an int8 program, folded and quantized.
+
+    Args:
+        program: With the grid of each uint8 value.
+        sources: Of its layers.
+        adjustments: Of its layers.
+        integers: Learned int8 weights, by layer; other weights go to the nearest integer.
+        state: The state_dict that the sources name.
+    """
+    scales = _input_scales(program)
+    tensors: dict[str, Tensor] = {}
+    for key, source in sources.items():
+        adjustment = adjustments.get(key, Adjustment())
+        weight, bias = adjusted(source, adjustment, state)
+        if adjustment.shift is not None:
+            bias = bias + as_tensor(adjustment.shift, bias)
+        if key in scales:
+            steps = adjustment.steps
+            given = None if steps is None else as_tensor(steps, bias)
+            rounded, scale, bias = quantize_weight(weight, bias, scales[key], given)
+            tensors[f"{key}.scale"] = scale
+            weight = integers.get(key, rounded)
+        else:
+            weight, bias = weight.float(), bias.float()
+        tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight, bias
+    return tensors
+
+
+def _input_scales(program: Program) -> dict[str, float]:
+    """Returns the smallest input scale that each int8 layer meets."""
+    types = infer_types(program)
+    scales: dict[str, float] = {}
+    for op in program.ops:
+        grid = types[op.inputs[0]] if op.int8 and op.layer is not None else None
+        if isinstance(grid, QParams) and op.layer is not None:
+            scales[op.layer] = min(grid.scale, scales.get(op.layer, grid.scale))
+    return scales
+
+
+def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) -> None:
+    """Checks that a state_dict holds the tensors of every source, in float32 and finite.
+
+    Raises:
+        CompressError: A tensor is missing or of another shape.
+        UnsupportedError: It is not float32, or not finite.
+    """
+    for source in sources.values():
+        for name, shape in source.expected_shapes().items():
+            if name not in state:
+                raise CompressError("the model has no such tensor", where=name, hint=_OTHER)
+            tensor = state[name]
+            if tuple(tensor.shape) != shape:
+                raise CompressError(
+                    f"has shape {list(tensor.shape)}, the plan {list(shape)}",
+                    where=name,
+                    hint=_OTHER,
+                )
+            if tensor.dtype != torch.float32:
+                raise UnsupportedError(
+                    f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
+                )
+            if not torch.isfinite(tensor).all():
+                raise UnsupportedError(
+                    "holds NaN or infinity", where=name, hint="restore the checkpoint"
+                )
+
+
+_OTHER = "the plan was made for another architecture"
