@@ -15,9 +15,9 @@ from torchcompress.quantization.value_types import Types, ValueType
 
 InputShapes = tuple[tuple[int, ...], ...]
 
-_OWNERS = frozenset({"conv2d", "quantize", "max_pool2d"})
+_OWNERS = frozenset({"conv2d", "max_pool2d"})
 """Kinds that always write a new, dense channels_last map."""
-_COMPUTING = _OWNERS | {"linear", "avg_pool2d", "global_avg_pool", "dequantize", "size"}
+_COMPUTING = _OWNERS | {"linear", "quantize", "avg_pool2d", "global_avg_pool", "dequantize", "size"}
 """Kinds whose output never shares memory with their input."""
 
 

@@ -38,6 +38,7 @@ CHANNELS_LAST = torch.channels_last
 
 _ROUNDING = 1.5 * 2**23
 """Around it neighbouring float32 numbers are whole numbers: adding it rounds half to even."""
+_FORMATS = {4: CHANNELS_LAST, 5: torch.channels_last_3d}
 _LARGE, _PIECE = 2**19, 2**17
 """Elements: a large tensor is rounded in pieces that stay in a core's cache."""
 
@@ -45,12 +46,13 @@ _LARGE, _PIECE = 2**19, 2**17
 def quantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:
     """Returns the function from float32 to a uint8 grid: half to even, saturating.
 
-    Maps come out channels_last.
+    Dense tensors keep their order in memory: tokens `[batch, height, width, channels]` are no map.
     """
     offset, inverse = grid_offset(zero_point), 1.0 / scale
 
     def run(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=CHANNELS_LAST if x.dim() == 4 else torch.contiguous_format)
+        if not x.is_contiguous():
+            x = x.contiguous(memory_format=_FORMATS.get(x.dim(), torch.contiguous_format))
         if x.numel() < _LARGE:
             return to_bytes(torch.add(offset, x, alpha=inverse)).to(torch.uint8)
         made = torch.empty_like(x, dtype=torch.uint8)
@@ -77,7 +79,7 @@ def to_bytes(y: Tensor) -> Tensor:
 
 
 def _in_memory_order(x: Tensor) -> Tensor:
-    return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).view(-1)
+    return (x if x.is_contiguous() else x.movedim(1, -1)).view(-1)
 
 
 def dequantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:
