@@ -6,7 +6,7 @@ from torchcompress.quantization import QuantizationConfig
 
 def test_presets() -> None:
     assert QuantizationConfig.preset("default") == QuantizationConfig(ranges="mse")
-    assert QuantizationConfig.preset("fast") == QuantizationConfig(ranges="minmax")
+    assert QuantizationConfig.preset("fast") == QuantizationConfig(ranges="minmax", placement="all")
 
 
 def test_unknown_names() -> None:
@@ -14,5 +14,7 @@ def test_unknown_names() -> None:
         QuantizationConfig.preset("fats")
     with pytest.raises(CompressError, match=r"config\.ranges: 'mean' is not a way"):
         QuantizationConfig(ranges="mean")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(CompressError, match=r"config\.placement: 'al' is not .* 'all'"):
+        QuantizationConfig(placement="al")  # pyright: ignore[reportArgumentType]
     with pytest.raises(CompressError, match="config: 3 is not a preset"):
         QuantizationConfig.preset(3)  # pyright: ignore[reportArgumentType]

@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 from torchcompress.core.errors import CompressError, did_you_mean
 
 RangeMethod = Literal["mse", "minmax"]
+Placement = Literal["measured", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,32 +18,38 @@ class QuantizationConfig:
             squared rounding error over a histogram (a second pass over the calibration data);
             `minmax` covers all that was seen, in one pass.
         exclude: Globs over layer names that stay float.
+        placement: `measured` times each distinct layer once, here, and lets those compute in
+            float32 on int8 weights that are slower on integers; `all` lets every layer that can
+            compute on integers, and measures nothing.
 
     Raises:
-        CompressError: An unknown method.
+        CompressError: An unknown method or placement.
     """
 
     ranges: RangeMethod = "mse"
     exclude: tuple[str, ...] = ()
+    placement: Placement = "measured"
 
     def __post_init__(self) -> None:
-        if self.ranges not in get_args(RangeMethod):
-            raise CompressError(
-                f"{self.ranges!r} is not a way to choose ranges",
-                where="config.ranges",
-                hint=did_you_mean(str(self.ranges), get_args(RangeMethod)),
-            )
+        _check_choice(self.ranges, get_args(RangeMethod), "config.ranges", "way to choose ranges")
+        _check_choice(self.placement, get_args(Placement), "config.placement", "placement")
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """Returns a configuration by name: `default`, or `fast` (one calibration pass).
+        """Returns a configuration by name: `default`, or `fast`, which measures nothing.
 
         Raises:
             CompressError: An unknown name.
         """
-        presets = {"default": cls(), "fast": cls(ranges="minmax")}
+        presets = {"default": cls(), "fast": cls(ranges="minmax", placement="all")}
         if not isinstance(name, str) or name not in presets:
             raise CompressError(
                 f"{name!r} is not a preset", where="config", hint=did_you_mean(str(name), presets)
             )
         return presets[name]
+
+
+def _check_choice(value: object, allowed: tuple[str, ...], where: str, what: str) -> None:
+    if value not in allowed:
+        hint = did_you_mean(str(value), allowed)
+        raise CompressError(f"{value!r} is not a {what}", where=where, hint=hint)

@@ -57,6 +57,7 @@ class _Lowering:
     ops: list[Op] = field(default_factory=list)
     uint8: dict[str, str] = field(default_factory=dict)
     plain: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
 
     def as_uint8(self, value: str) -> str:
         if value not in self.uint8:
@@ -81,10 +82,14 @@ class _Lowering:
         made = next(self.ids)
         self.ops.append(replace(op, inputs=inputs, output=made))
         (self.uint8 if uint8 else self.plain)[op.output] = made
+        self.made[op.output] = made
 
 
 def lower(
-    program: Program, int8: Collection[str], grids: Mapping[str, QParams]
+    program: Program,
+    int8: Collection[str],
+    grids: Mapping[str, QParams],
+    slower: Collection[str] = (),
 ) -> tuple[Program, dict[str, str]]:
     """Writes the int8 program: integer operations, and the crossings between the two worlds.
 
@@ -92,6 +97,7 @@ def lower(
         program: The fused float program.
         int8: Outputs of the operations that compute on integers.
         grids: By value that is stored as uint8.
+        slower: Outputs of layers that compute in float32 on int8 weights.
 
     Returns:
         The int8 program, and for each operation's output in `program` its value in the new one.
@@ -118,11 +124,11 @@ def lower(
         else:
             operands = tuple(state.as_float(value) for value in op.inputs)
             out = grids[op.output] if op.output in rounded else None
-            state.put(replace(op, out=out), operands, uint8=out is not None)
+            made = replace(op, int8=op.output in slower, out=out)
+            state.put(made, operands, uint8=out is not None)
     outputs = {value: state.as_float(value) for value in result_values(program.result)}
     result = rename_result(program.result, outputs)
-    made = {**state.plain, **state.uint8}
-    return replace(program, inputs=tuple(inputs), ops=tuple(state.ops), result=result), made
+    return replace(program, inputs=tuple(inputs), ops=tuple(state.ops), result=result), state.made
 
 
 def _rounded(program: Program, int8: Collection[str], grids: Mapping[str, QParams]) -> set[str]:

@@ -1,5 +1,6 @@
 """One program of a quantization plan, and its weights made out of a model's."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -21,7 +22,7 @@ from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.parse_sources import parse_sources
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.sources import Source
+from torchcompress.quantization.sources import AnySource, Constant
 from torchcompress.quantization.table import Row, parse_rows
 from torchcompress.quantization.value_types import QParams, infer_types
 
@@ -40,7 +41,7 @@ class PlanPart:
     """
 
     program: Program
-    sources: dict[str, Source]
+    sources: dict[str, AnySource]
     rows: tuple[Row, ...]
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
@@ -101,7 +102,7 @@ class PlanPart:
 
 def int8_tensors(
     program: Program,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, AnySource],
     adjustments: Adjustments,
     integers: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
@@ -118,6 +119,9 @@ def int8_tensors(
     scales = _input_scales(program)
     tensors: dict[str, Tensor] = {}
     for key, source in sources.items():
+        if isinstance(source, Constant):
+            tensors[f"{key}.value"] = source.value(state)
+            continue
         adjustment = adjustments.get(key, Adjustment())
         weight, bias = adjusted(source, adjustment, state)
         if adjustment.shift is not None:
@@ -135,17 +139,18 @@ def int8_tensors(
 
 
 def _input_scales(program: Program) -> dict[str, float]:
-    """Returns the smallest input scale that each int8 layer meets."""
+    """Returns the smallest input scale that each layer with int8 weights meets."""
     types = infer_types(program)
     scales: dict[str, float] = {}
     for op in program.ops:
-        grid = types[op.inputs[0]] if op.int8 and op.layer is not None else None
-        if isinstance(grid, QParams) and op.layer is not None:
-            scales[op.layer] = min(grid.scale, scales.get(op.layer, grid.scale))
+        if op.int8 and op.layer is not None:
+            grid = types[op.inputs[0]]
+            scale = grid.scale if isinstance(grid, QParams) else math.inf
+            scales[op.layer] = min(scale, scales.get(op.layer, math.inf))
     return scales
 
 
-def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) -> None:
+def check_weights(sources: Mapping[str, AnySource], state: Mapping[str, Tensor]) -> None:
     """Checks that a state_dict holds the tensors of every source, in float32 and finite.
 
     Raises:
@@ -163,6 +168,9 @@ def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) ->
                     where=name,
                     hint=_OTHER,
                 )
+            if isinstance(source, Constant) and source.dtype == "int64":
+                _need_int64(name, tensor)
+                continue
             if tensor.dtype != torch.float32:
                 raise UnsupportedError(
                     f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
@@ -171,6 +179,11 @@ def check_weights(sources: Mapping[str, Source], state: Mapping[str, Tensor]) ->
                 raise UnsupportedError(
                     "holds NaN or infinity", where=name, hint="restore the checkpoint"
                 )
+
+
+def _need_int64(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.int64:
+        raise UnsupportedError(f"is {tensor.dtype}, not int64", where=name, hint=_OTHER)
 
 
 _OTHER = "the plan was made for another architecture"

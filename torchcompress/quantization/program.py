@@ -38,7 +38,8 @@ class Op:
         args: Plain data; which keys is up to the kind.
         layer: The key of its tensors (`<layer>.weight` and so on), where it has any.
         name: Module path and call, for messages and tables.
-        int8: It computes on integers.
+        int8: Its weights are int8; it computes on integers where its inputs are uint8, else in
+            float32.
         out: The grid of its uint8 output; None is a float32 (or integer) output.
     """
 

@@ -24,6 +24,7 @@ from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.operations import LAYERS
+from torchcompress.quantization.placement import slower_layers
 from torchcompress.quantization.plan_part import PlanPart, int8_tensors
 from torchcompress.quantization.program import Op, Program, QParams
 from torchcompress.quantization.ranges import range_classes, warn_uneven_branches
@@ -45,6 +46,7 @@ class Draft:
         reasons: Why an operation stays float, by output.
         adjustments: What algorithms changed about a layer's tensors, by layer.
         integers: Learned int8 weights, by layer.
+        slower: Why a layer computes in float32 on int8 weights, by output.
     """
 
     program: Program
@@ -55,6 +57,7 @@ class Draft:
     reasons: dict[str, str]
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     integers: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    slower: dict[str, str] = field(default_factory=dict)
 
     @property
     def stored(self) -> dict[str, QParams]:
@@ -69,7 +72,12 @@ class Draft:
         Args:
             reasons: Why, by output.
         """
-        return replace(self, int8=self.int8 - reasons.keys(), reasons={**self.reasons, **reasons})
+        return replace(
+            self,
+            int8=self.int8 - reasons.keys(),
+            reasons={**self.reasons, **reasons},
+            slower={value: why for value, why in self.slower.items() if value not in reasons},
+        )
 
     def float_module(self) -> ProgramModule:
         """Returns the float program as a module."""
@@ -82,7 +90,7 @@ class Draft:
 
     def int8_model(self, rows: tuple[Row, ...] = ()) -> tuple[Int8Model, dict[str, str]]:
         """Returns the int8 model, and its value for each output of the float program."""
-        program, made = lower(self.program, self.int8, self.stored)
+        program, made = lower(self.program, self.int8, self.stored, self.slower)
         tensors = int8_tensors(program, self.sources, self.adjustments, self.integers, self.state)
         return Int8Model(program, tensors, rows), made
 
@@ -130,7 +138,12 @@ def draft_part(
         for op in fused.ops
         if op.kind in LAYERS and op.output not in int8
     }
-    return Draft(fused, sources, state, frozenset(int8), grids, reasons)
+    slower: dict[str, str] = {}
+    if config.placement == "measured" and native_works():
+        weights = {key: source.shape for key, source in sources.items()}
+        slower = slower_layers(fused, int8, grids, weights, shapes)
+    int8 -= slower.keys()
+    return Draft(fused, sources, state, frozenset(int8), grids, reasons, slower=slower)
 
 
 def finish(draft: Draft, batches: Batches) -> PlanPart:
@@ -195,7 +208,7 @@ def _row(
         name=op.name,
         kind=op.kind,
         precision="int8" if quantized else "float",
-        reason="" if quantized else draft.reasons.get(op.output, _PRODUCT),
+        reason="" if quantized else {**draft.reasons, **draft.slower}.get(op.output, _PRODUCT),
         scale=None if grid is None else grid.scale,
         zero_point=None if grid is None else grid.zero_point,
         sqnr_db=noise.get(op.output),

@@ -58,7 +58,8 @@ def _output_type(op: Op, inputs: list[ValueType]) -> ValueType:
         _expect(op, isinstance(inputs[0], QParams) or inputs[0] == "float", "a tensor")
         _expect(op, integer[0] or not op.int8, "a uint8 map")
         return op.out or "float"
-    if op.int8 or op.kind == "dequantize":
+    on_float = op.layer is not None and op.out is None and not any(integer)
+    if (op.int8 and not on_float) or op.kind == "dequantize":
         _expect(op, all(integer), "uint8 values")
         return op.out or "float"
     _expect(op, all(t == "float" for t in inputs), "float32 values")

@@ -10,7 +10,7 @@ from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.convolution import Window
 from torchcompress.quantization.int8.padding import some_window_misses
 from torchcompress.quantization.int8.selftest import agree
-from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
+from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS, activate
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
 
@@ -225,3 +225,20 @@ def test_gate(shape: tuple[int, ...], turned: bool) -> None:
     op = Op("mul", "y", ("x", "g"), out=QParams(0.013, 40))
     factors = [torch.randn(shape), torch.rand(*shape[:2], 1, 1)]
     check(op, ["float", "float"], {}, *(factors[::-1] if turned else factors))
+
+
+@quick
+@given(data=st.data())
+def test_float_arithmetic_on_int8_weights(data: st.DataObject) -> None:
+    """Maps of a pixel and others, against the same convolution in float64."""
+    kernel, size = data.draw(st.sampled_from([1, 3])), data.draw(st.integers(1, 3))
+    activation = data.draw(st.sampled_from([None, *FUSED_ACTIVATIONS]))
+    window = {"stride": [2, 2], "padding": [kernel // 2] * 2, "dilation": [1, 1], "groups": 1}
+    op = Op("conv2d", "y", ("x",), {**window, "activation": activation}, "l", int8=True)
+    tensors, x = layer(6, 5, kernel, kernel), torch.randn(3, 5, size, size)
+    got = kernels.bind(op, ["float"], tensors, [tuple(x.shape)])(x)
+    weight = tensors["l.weight"].double() * tensors["l.scale"].double().view(-1, 1, 1, 1)
+    want = torch.conv2d(x.double(), weight, tensors["l.bias"].double(), 2, kernel // 2)
+    assert torch.allclose(got.double(), activate(want, activation), rtol=1e-4, atol=1e-4)
+    also = reference.bind(op, ["float"], tensors)(x)
+    assert torch.allclose(also, got, rtol=1e-4, atol=1e-4)

@@ -16,7 +16,12 @@ from torchcompress.quantization.int8.padding import (
     some_window_misses,
 )
 from torchcompress.quantization.int8.pooling import max_pool2d
-from torchcompress.quantization.int8.product import is_product, linear, whole_map_convolution
+from torchcompress.quantization.int8.product import (
+    float_product,
+    is_product,
+    linear,
+    whole_map_convolution,
+)
 from torchcompress.quantization.int8.reference import grid_of
 from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors, quantizer
 from torchcompress.quantization.program import Op, QParams
@@ -44,7 +49,7 @@ def bind(
     if op.kind == "mul" and op.out is not None and is_gate(shapes):
         return gate(op.out)
     if not types or not isinstance(types[0], QParams):
-        return reference.bind(op, types, tensors)
+        return _float(op, types, tensors, shapes)
     if op.kind == "conv2d":
         return _conv2d(layer_of(op, types, tensors), Window.of(op.args), shapes[0], overwrite)
     if op.kind == "linear":
@@ -56,6 +61,19 @@ def bind(
     if op.kind == "avg_pool2d":
         return _avg_pool2d(op, grid_of(types[0]), shapes[0])
     return reference.bind(op, types, tensors)
+
+
+def _float(
+    op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: Sequence[Shape]
+) -> Function:
+    if op.kind != "conv2d" or len(shapes) > 1:
+        return reference.bind(op, types, tensors)
+    window = Window.of(op.args)
+    plain, tensors = reference.with_float_weight(op, tensors)
+    weight, bias = tensors[f"{op.layer}.weight"], tensors[f"{op.layer}.bias"]
+    if not is_product(window, tuple(weight.shape[2:]), shapes[0]):
+        return reference.bind(plain, types, tensors)
+    return float_product(weight, bias, op.args["activation"], window, shapes[0])
 
 
 def _conv2d(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Function:

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from torchcompress.quantization.int8.convolution import Window
 from torchcompress.quantization.int8.layer import Layer
-from torchcompress.quantization.operations import Function
+from torchcompress.quantization.operations import Function, activate
 
 
 def linear(layer: Layer, shape: tuple[int, ...]) -> Function:
@@ -56,14 +57,40 @@ def whole_map_convolution(
         shape: Of the input.
         overwrite: The result may take the residual's memory.
     """
-    batch, channels, height, width = shape
-    top, left = window.padding
-    taps = layer.weight[:, :, top : top + height, left : left + width]
-    flat = taps.permute(0, 2, 3, 1).reshape(len(taps), -1).contiguous()
+    flat = _flat_taps(layer.weight, window, shape)
     product = replace(layer, weight=flat)
-    inner, outer = (batch, height * width * channels), (batch, len(flat), 1, 1)
+    inner, outer = (shape[0], flat.shape[1]), (shape[0], len(flat), 1, 1)
     if layer.residual is None:
         run = linear(product, inner)
         return lambda x: run(x.permute(0, 2, 3, 1).reshape(inner)).view(outer)
     add = _linear_sum(product, inner, overwrite)
     return lambda x, r: add(x.permute(0, 2, 3, 1).reshape(inner), r.flatten(1)).view(outer)
+
+
+def float_product(
+    weight: Tensor, bias: Tensor, activation: str | None, window: Window, shape: tuple[int, ...]
+) -> Function:
+    """Returns a float32 convolution for which `is_product` holds, as a matrix product.
+
+    Args:
+        weight: `[out, in, height, width]`.
+        bias: `[out]`.
+        activation: Applied last.
+        window: Its geometry.
+        shape: Of the input.
+    """
+    flat = _flat_taps(weight, window, shape)
+    inner, outer = (shape[0], flat.shape[1]), (shape[0], len(flat), 1, 1)
+
+    def run(x: Tensor) -> Tensor:
+        y = F.linear(x.permute(0, 2, 3, 1).reshape(inner), flat, bias)
+        return activate(y, activation).view(outer)
+
+    return run
+
+
+def _flat_taps(weight: Tensor, window: Window, shape: tuple[int, ...]) -> Tensor:
+    """Returns the taps that ever meet the map, a row for each output channel."""
+    (top, left), (height, width) = window.padding, shape[2:]
+    taps = weight[:, :, top : top + height, left : left + width]
+    return taps.permute(0, 2, 3, 1).reshape(len(taps), -1).contiguous()

@@ -1,6 +1,7 @@
 """The reference: the same integers in float64 on any device, the oracle of the kernels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +38,23 @@ def bind(op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: object = 
         grid = grid_of(op.out)
         return quantizer(grid.scale, grid.zero_point)
     if not types or not isinstance(types[0], QParams):
-        function = float_function(op, tensors)
+        function = float_function(*with_float_weight(op, tensors))
         return function if op.out is None else _rounded(function, op.out)
     return _INTEGER_KINDS[op.kind](op, types, tensors)
+
+
+def with_float_weight(op: Op, tensors: Tensors) -> tuple[Op, Tensors]:
+    """Returns an op that computes in float32 as one without integers, and its tensors.
+
+    Args:
+        op: Any; a layer may have int8 weights.
+        tensors: By name.
+    """
+    if not op.int8:
+        return op, tensors
+    weight, scale = tensors[f"{op.layer}.weight"], tensors[f"{op.layer}.scale"]
+    real = weight.float() * scale.view(-1, *[1] * (weight.dim() - 1))
+    return replace(op, int8=False), {**tensors, f"{op.layer}.weight": real}
 
 
 def _rounded(function: Function, grid: QParams) -> Function:
