@@ -51,7 +51,7 @@ def _integers_are_fast() -> Iterator[None]:
     """Keeps this machine's times out of every test that does not ask for them."""
 
     def seconds(call: placement.Call) -> float:
-        return 0.1 if call.op.int8 and call.types[0] != "float" else 1.0
+        return 1.0 if call.types[0] == "float" and call.weight is not None else 1e-3
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "call_seconds", seconds)
