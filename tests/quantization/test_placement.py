@@ -110,6 +110,7 @@ def test_a_slower_layer_computes_in_float_on_int8_weights(
 ) -> None:
     model, plan, x = placed
     quantized = plan.apply(model)
+    assert isinstance(quantized, Int8Model)
     rows = {row.name: row for row in quantized.table()}
     for name in ("squeeze", "excite"):
         assert rows[name].precision == "float"
@@ -127,6 +128,7 @@ def test_a_slower_layer_computes_in_float_on_int8_weights(
 def test_placement_is_part_of_the_plan(placed: tuple[Gated, QuantizationPlan, Tensor]) -> None:
     model, plan, x = placed
     again = QuantizationPlan.from_json(plan.to_json()).apply(model)
+    assert isinstance(again, Int8Model)
     assert torch.equal(again(x), plan.apply(model)(x))
     loaded = Int8Model.from_program(again.program_json(), again.tensors)
     assert torch.equal(loaded(x), again(x))

@@ -127,13 +127,12 @@ def test_the_model_is_left_as_it_was() -> None:
     ("function", "match"),
     [
         (lambda y: torch.fft.fft(y), r"fft_fft: the operation fft_fft cannot be quantized"),
-        (lambda y: y[:, 0], "getitem: indexing a tensor"),
+        (lambda y: y[y > 0], "getitem: indexing a tensor"),
         (lambda y: F.dropout(y, 0.1), "dropout that stays on in eval mode"),
-        (lambda y: torch.add(y, y, alpha=2), "add with these arguments"),
+        (lambda y: torch.add(y, y, alpha=2, out=y), "add with these arguments"),
         (lambda y: {1: y, "1": y}, "output: a result whose keys are not text"),
-        (nn.GELU(), "function: the module GELU"),
-        (nn.Conv2d(4, 4, 3, padding_mode="reflect"), "function: padding_mode='reflect'"),
-        (nn.Conv2d(4, 4, 2, padding="same"), "asymmetric"),
+        (nn.LSTM(4, 4), "function: the module LSTM"),
+        (nn.MaxPool2d(2, return_indices=True), "function: max pooling that returns indices"),
         (nn.BatchNorm2d(4, track_running_stats=False), "without running statistics"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)), "ParametrizedConv2d"),
         (nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), "'function.weight' is not in the state_dict"),
@@ -176,11 +175,8 @@ class Symbols(nn.Module):
 @pytest.mark.parametrize(
     ("function", "match"),
     [
-        (lambda s, y, x: y * torch.sigmoid(s.gate), "sigmoid: sigmoid of a tensor of the model"),
-        (lambda s, y, x: y * F.relu(s.gate), "relu: relu of a tensor of the model"),
-        (lambda s, y, x: torch.cat([y, s.map], 1), "cat: cat of a tensor of the model"),
-        (lambda s, y, x: F.conv2d(s.gate, s.conv.weight), "conv2d: conv2d of something"),
-        (lambda s, y, x: s.act(s.gate), "act: ReLU with these arguments"),
+        (lambda s, y, x: F.conv2d(y, s.conv.weight * 2), "conv2d: a weight that the forward pass"),
+        (lambda s, y, x: s.gate.add_(1) + y, "add_: add_ into a tensor of the model"),
         (lambda s, y, x: F.avg_pool2d(y, x.size(3)), "avg_pool2d: avg_pool2d of a size"),
         (lambda s, y, x: F.avg_pool2d(y, (x.shape[2], x.shape[3])), "avg_pool2d of a size"),
         (lambda s, y, x: y.chunk(x.shape[0], 1)[0], "chunk: chunk of a size"),
@@ -192,6 +188,22 @@ def test_what_is_no_value_of_the_program_is_named(
 ) -> None:
     with pytest.raises(UnsupportedError, match=match):
         trace(Symbols(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s, y, x: y * torch.sigmoid(s.gate),
+        lambda s, y, x: torch.cat([y, s.map.unsqueeze(-1).expand(-1, -1, -1, 8)], 1),
+        lambda s, y, x: y + s.act(s.gate * 2) + s.gate.shape[0] + s.gate.dim(),
+        lambda s, y, x: y + torch.ones(4, 1, 1),
+    ],
+)
+def test_tensors_of_the_model_are_values(function: Callable[..., Tensor]) -> None:
+    model, x = Symbols(function).eval(), torch.randn(2, 3, 8, 8)
+    before = set(vars(model))
+    torch.testing.assert_close(run(model, x), model(x))
+    assert set(vars(model)) == before
 
 
 @pytest.mark.parametrize(

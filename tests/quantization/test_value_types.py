@@ -28,12 +28,12 @@ def test_types() -> None:
     [
         ((Op("add", "v1", ("v0", "v9")),), "'v9' is read before it is made"),
         ((QUANTIZE, QUANTIZE), "'v1' is made twice"),
-        ((QUANTIZE, Op("conv2d", "v2", ("v0",), {}, "l", int8=True)), "takes uint8 values"),
+        ((QUANTIZE, Op("conv2d", "v2", ("v0",), {}, "l", int8=True, out=GRID)), "takes uint8 values"),
         ((QUANTIZE, Op("add", "v2", ("v1", "v0"))), "takes float32 values"),
         ((QUANTIZE, Op("cat", "v2", ("v1", "v0"))), "takes one grid"),
         ((QUANTIZE, SIZE, Op("size", "v3", ("v2",))), "takes a tensor"),
-        ((QUANTIZE, Op("integer", "v3", ("v1",))), "takes sizes"),
-        ((QUANTIZE, Op("reshape", "v3", ("v0", "v1"))), "takes sizes"),
+        ((QUANTIZE, Op("integer", "v3", ("v1",), {"left": 1, "right": None})), "takes sizes"),
+        ((QUANTIZE, Op("reshape", "v3", ("v0", "v1"), {"shape": [None]})), "takes sizes"),
         ((Op("global_avg_pool", "v1", ("v0",), int8=True, out=GRID),), "takes a uint8 map"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchcompress.core.errors import ArtifactError
-from torchcompress.quantization.sources import Source, fold, scale_outputs
+from torchcompress.quantization.sources import AnySource, Source, fold, scale_outputs
 
 _DIGITS = 5
 
@@ -106,7 +106,7 @@ def as_tensor(values: tuple[float, ...], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=like.device)
 
 
-def parse_adjustments(data: Any, sources: Mapping[str, Source]) -> dict[str, Adjustment]:
+def parse_adjustments(data: Any, sources: Mapping[str, AnySource]) -> dict[str, Adjustment]:
     """Reads adjustments from JSON values that nobody vouches for.
 
     Args:
@@ -116,9 +116,10 @@ def parse_adjustments(data: Any, sources: Mapping[str, Source]) -> dict[str, Adj
     Raises:
         ArtifactError: Not adjustments of these layers, with the place.
     """
-    if not isinstance(data, dict) or not set(data) <= set(sources):
+    layers = {key: source for key, source in sources.items() if isinstance(source, Source)}
+    if not isinstance(data, dict) or not set(data) <= set(layers):
         raise ArtifactError("must be an object by layer", where="plan.adjustments")
-    return {key: _parse(value, sources[key], key) for key, value in data.items()}
+    return {key: _parse(value, layers[key], key) for key, value in data.items()}
 
 
 def _parse(data: Any, source: Source, key: str) -> Adjustment:

@@ -223,7 +223,7 @@ def observe_ranges(
     at = [0]
 
     def widen(op: Op | None, value: str, made: Any) -> None:
-        if not isinstance(made, Tensor) or made.numel() == 0:
+        if not isinstance(made, Tensor) or made.numel() == 0 or made.dtype == torch.int64:
             return
         check_finite(made, names[value], at[0])
         single[value].update(made)
@@ -231,7 +231,7 @@ def observe_ranges(
     _pass(program, batches.passing("calibrate"), batches, widen, at)
     observers: dict[str, RangeObserver] = {}
     for value, own in single.items():
-        if program.types[value] == "size":
+        if program.types[value] in ("size", "index"):
             continue
         if not own.seen:
             raise CalibrationError(
@@ -245,7 +245,7 @@ def observe_ranges(
         repeats = moved_values(program.program)
 
         def count(op: Op | None, value: str, made: Any) -> None:
-            if isinstance(made, Tensor) and value not in repeats:
+            if isinstance(made, Tensor) and value not in repeats and classes[value] in observers:
                 observers[classes[value]].count(made)
 
         _pass(program, batches.passing("histograms"), batches, count)

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from torchcompress.core.errors import ArtifactError
+from torchcompress.quantization.operations import KINDS, layer_tensors
 from torchcompress.quantization.program import Op, Program
 
-_DIMS = {"conv2d": 4, "linear": 2, "conv_transpose2d": 4, "affine": 4}
+_DIMS = {"linear": 2, "affine": 4}
+"""Dimensions of a weight where they are not those of the layer's input."""
 
 
 def check_tensors(program: Program, tensors: Mapping[str, Any]) -> None:
@@ -33,12 +35,6 @@ def check_tensors(program: Program, tensors: Mapping[str, Any]) -> None:
         raise ArtifactError("no operation uses this tensor", where=extra[0])
 
 
-def layer_tensors(op: Op) -> tuple[str, ...]:
-    """Returns the names of an op's tensors."""
-    kinds = ("weight", "scale", "bias") if op.int8 else ("weight", "bias")
-    return tuple(f"{op.layer}.{kind}" for kind in kinds)
-
-
 def _check_layer(op: Op, tensors: Mapping[str, Any]) -> tuple[str, ...]:
     names = layer_tensors(op)
     for name in names:
@@ -47,16 +43,34 @@ def _check_layer(op: Op, tensors: Mapping[str, Any]) -> tuple[str, ...]:
             raise ArtifactError("the tensor is missing", where=name)
         if tensor.layout != torch.strided or tensor.is_meta:
             raise ArtifactError("holds no dense values", where=name)
-        weight = name == names[0]
-        dtype = torch.int8 if op.int8 and weight else torch.float32
-        dims = _DIMS[op.kind] if weight else 1
-        if tensor.dtype != dtype or tensor.dim() != dims or tensor.numel() == 0:
-            raise ArtifactError(
-                f"must be {dtype} with {dims} dimensions, is {tensor.dtype} {list(tensor.shape)}",
-                where=name,
-            )
+        _check_form(name, tensor, *_form(op, name))
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ArtifactError("holds values that are not finite", where=name)
+    if op.kind != "constant":
+        _check_channels(op, names, tensors)
+    return names
+
+
+def _form(op: Op, name: str) -> tuple[torch.dtype, int | None]:
+    """Returns the dtype of a tensor, and its dimensions where they are fixed."""
+    if op.kind == "constant":
+        return (torch.float32 if op.args["dtype"] == "float32" else torch.int64), None
+    if not name.endswith(".weight"):
+        return torch.float32, 1
+    return (torch.int8 if op.int8 else torch.float32), _DIMS.get(op.kind, KINDS[op.kind].rank)
+
+
+def _check_form(name: str, tensor: Tensor, dtype: torch.dtype, dims: int | None) -> None:
+    if tensor.dtype != dtype or tensor.dim() != (tensor.dim() if dims is None else dims):
+        raise ArtifactError(
+            f"must be {dtype} with {dims} dimensions, is {tensor.dtype} {list(tensor.shape)}",
+            where=name,
+        )
+    if tensor.numel() == 0:
+        raise ArtifactError("is empty", where=name)
+
+
+def _check_channels(op: Op, names: tuple[str, ...], tensors: Mapping[str, Any]) -> None:
     weight, channels = tensors[names[0]], _output_channels(op, tensors[names[0]])
     for name in names[1:]:
         if len(tensors[name]) != channels:
@@ -71,10 +85,9 @@ def _check_layer(op: Op, tensors: Mapping[str, Any]) -> tuple[str, ...]:
         raise ArtifactError(
             f"{grouped} channels do not divide into {groups} groups", where=names[0]
         )
-    return names
 
 
 def _output_channels(op: Op, weight: Tensor) -> int:
-    if op.kind == "conv_transpose2d":
+    if op.kind.startswith("conv_transpose"):
         return weight.shape[1] * op.args["groups"]
     return weight.shape[0]

@@ -1,6 +1,6 @@
 """From an int8 program to one flat Python function for one set of input shapes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -78,7 +78,11 @@ def emit(
     scope: dict[str, Any] = {"to_channels_last": interpreter.to_channels_last}
     lines = [f"def run({', '.join(names[value] for _, value in program.inputs)}):"]
     lines += [f" {names[v]} = to_channels_last({names[v]})" for _, v in program.inputs]
+    fixed = _fixed_values(program, types, tensors, known)
+    scope.update({names[value]: made for value, made in fixed.items()})
     for number, op in enumerate(program.ops):
+        if op.output in fixed:
+            continue
         operand_types: list[ValueType] = [types[value] for value in op.inputs]
         operand_shapes = [known.get(value, ()) for value in op.inputs]
         scope[f"f{number}"] = (
@@ -88,7 +92,7 @@ def emit(
         )
         operands = ", ".join(names[value] for value in op.inputs)
         lines.append(f" {names[op.output]} = f{number}({operands})")
-        dead = [names[value] for value in last.get(number, ())]
+        dead = [names[value] for value in last.get(number, ()) if value not in fixed]
         if dead:
             lines.append(f" del {', '.join(dead)}")
     outputs = list(dict.fromkeys(result_values(program.result)))
@@ -98,6 +102,29 @@ def emit(
     if outputs == [program.result]:
         return lambda *xs: function(*xs)[0]
     return lambda *xs: map_result(program.result, dict(zip(outputs, function(*xs), strict=True)))
+
+
+def _fixed_values(
+    program: Program, types: Types, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
+    """Returns the values that only parameters and the shapes of the inputs decide.
+
+    Raises:
+        CompressError: They cannot be computed, such as an index beyond its table.
+    """
+    fixed: dict[str, Any] = {}
+    for op in program.ops:
+        if op.kind == "size":
+            fixed[op.output] = shapes[op.inputs[0]][op.args["dim"]]
+        elif op.kind == "rank":
+            fixed[op.output] = len(shapes[op.inputs[0]])
+        elif all(value in fixed for value in op.inputs):
+            function = reference.bind(op, [types[value] for value in op.inputs], tensors)
+            try:
+                fixed[op.output] = function(*(fixed[value] for value in op.inputs))
+            except (RuntimeError, IndexError, ValueError) as error:
+                raise CompressError(str(error), where=op.name or op.kind) from error
+    return fixed
 
 
 def _owned_values(program: Program, last: dict[int, list[str]]) -> set[str]:

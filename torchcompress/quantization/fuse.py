@@ -5,12 +5,18 @@ from dataclasses import replace
 
 from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
 from torchcompress.quantization.program import Op, Program, Shapes
-from torchcompress.quantization.sources import Source, Sources
+from torchcompress.quantization.sources import AnySource, Source, Sources
+
+_FUSING = ("conv1d", "conv2d", "conv3d", "linear", "affine")
+"""Layers that take in what follows."""
 
 
 def fuse(
-    program: Program, sources: Mapping[str, Source], shapes: Shapes, excluded: Collection[str] = ()
-) -> tuple[Program, dict[str, Source]]:
+    program: Program,
+    sources: Mapping[str, AnySource],
+    shapes: Shapes,
+    excluded: Collection[str] = (),
+) -> tuple[Program, dict[str, AnySource]]:
     """Folds norms into layers, then attaches residual sums and activations to them.
 
     A layer takes in what follows only where nothing else reads its output.
@@ -31,8 +37,8 @@ def fuse(
 
 
 def _with_plain_keys(
-    program: Program, sources: Mapping[str, Source]
-) -> tuple[Program, dict[str, Source]]:
+    program: Program, sources: Mapping[str, AnySource]
+) -> tuple[Program, dict[str, AnySource]]:
     """Renames layers after their modules and drops the sources that folding left over."""
     registry = Sources()
     ops = [
@@ -61,8 +67,8 @@ def _plain(op: Op | None, kinds: tuple[str, ...]) -> bool:
 
 
 def _fold_norms(
-    program: Program, sources: Mapping[str, Source], shapes: Shapes
-) -> tuple[Program, dict[str, Source]]:
+    program: Program, sources: Mapping[str, AnySource], shapes: Shapes
+) -> tuple[Program, dict[str, AnySource]]:
     registry = Sources(dict(sources))
     single = _only_read_here(program)
     ops: dict[str, Op] = {}
@@ -74,6 +80,8 @@ def _fold_norms(
             ops[op.output] = op
             continue
         source, norm = (registry.by_key[str(part.layer)] for part in (layer, op))
+        assert isinstance(source, Source)
+        assert isinstance(norm, Source)
         key = registry.key(layer.name, replace(source, norms=source.norms + norm.norms))
         del ops[layer.output]
         ops[op.output] = replace(layer, layer=key, output=op.output)
@@ -84,7 +92,7 @@ def _takes_norm(op: Op, shapes: Shapes) -> bool:
     # A batch norm acts on dimension 1, a linear layer writes the last one.
     if op.kind == "linear" and len(shapes[op.output]) != 2:
         return False
-    return op.kind == "conv_transpose2d" or _plain(op, ("conv2d", "linear", "affine"))
+    return op.kind.startswith("conv_transpose") or _plain(op, _FUSING)
 
 
 def _attach_sums(program: Program, shapes: Shapes, excluded: Collection[str]) -> Program:
@@ -121,6 +129,6 @@ def _attach_activations(program: Program) -> Program:
 
 
 def _takes_activation(op: Op, name: str) -> bool:
-    if not _plain(op, ("conv2d", "linear", "affine")):
+    if not _plain(op, _FUSING):
         return False
     return name in (RESIDUAL_ACTIVATIONS if len(op.inputs) > 1 else FUSED_ACTIVATIONS)

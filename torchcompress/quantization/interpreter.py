@@ -6,17 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from torchcompress.quantization.int8 import reference
-from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors
+from torchcompress.quantization.operations import CHANNELS_LAST, KINDS, Function, Tensors
 from torchcompress.quantization.program import Op, Program, map_result, result_values
 from torchcompress.quantization.value_types import Types, infer_types
 
 Bind = Callable[[Op, Any, Tensors, Any], Function]
 Observe = Callable[[Op | None, str, Any], None]
-
-_ON_MAPS = frozenset({"conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d"}) | frozenset(
-    {"adaptive_avg_pool2d", "global_avg_pool"}
-)
-"""Kinds that read a batch of images."""
 
 
 def run(
@@ -72,7 +67,7 @@ def steps(
     for index, op in enumerate(program.ops):
         operands = [env[value] for value in op.inputs]
         shapes = [tuple(v.shape) if isinstance(v, Tensor) else () for v in operands]
-        _check_map(op, shapes[0], tensors)
+        _check_rank(op, shapes)
         function = bind(op, [types[value] for value in op.inputs], tensors, shapes)
         env[op.output] = function(*operands)
         yield op, op.output, env[op.output]
@@ -80,14 +75,12 @@ def steps(
             del env[value]
 
 
-def _check_map(op: Op, shape: tuple[int, ...], tensors: Tensors) -> None:
-    """Refuses what some kernels accept and others do not."""
-    if op.kind in _ON_MAPS and len(shape) != 4:
-        raise ValueError(f"{op.name or op.kind} takes [batch, channels, height, width]")
-    if op.kind == "linear" and len(shape) < 2:
-        raise ValueError(f"{op.name} takes a batch of vectors")
-    if op.kind == "conv_transpose2d" and len(tensors[f"{op.layer}.weight"]) != shape[1]:
-        raise ValueError(f"{op.name} has a weight for another number of channels")
+def _check_rank(op: Op, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Refuses what some kernels accept and others do not: a map without a batch."""
+    rank = KINDS[op.kind].rank
+    if rank is not None and len(shapes[0]) != rank:
+        sides = ["length"] if rank == 3 else ["time", "height", "width"][5 - rank :]
+        raise ValueError(f"{op.name or op.kind} takes [batch, channels, {', '.join(sides)}]")
 
 
 def to_channels_last(x: Tensor) -> Tensor:

@@ -18,7 +18,10 @@ from torchcompress.quantization.value_types import SHARING
 
 def int8_ops(program: Program, shapes: Shapes, excluded: Collection[str]) -> set[str]:
     """Returns the outputs of the operations that will compute on integers."""
-    return {op.output for op in program.ops if _runs_int8(op, shapes, excluded)}
+    # What is made of parameters alone is computed once: it costs nothing in float.
+    once = program.without_inputs()
+    ops = [op for op in program.ops if op.output not in once]
+    return {op.output for op in ops if _runs_int8(op, shapes, excluded)}
 
 
 def _runs_int8(op: Op, shapes: Shapes, excluded: Collection[str]) -> bool:

@@ -1,38 +1,54 @@
-"""Float and data-movement operations: from an op to the function that computes it."""
+"""The closed list of kinds, and from an op to the function that computes it."""
 
-import operator
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from torchcompress.quantization.kinds.attention import ATTENTION
+from torchcompress.quantization.kinds.kind import Args, Function, Kind
+from torchcompress.quantization.kinds.layers import (
+    CONSTANTS,
+    FUSED_ACTIVATIONS,
+    NORMS,
+    RESIDUAL_ACTIVATIONS,
+    activate,
+)
+from torchcompress.quantization.kinds.layers import LAYERS as _LAYERS
+from torchcompress.quantization.kinds.movement import MOVEMENT as _MOVEMENT
+from torchcompress.quantization.kinds.pointwise import ACTIVATIONS, POINTWISE, TRAINING
+from torchcompress.quantization.kinds.pooling import POOLING
+from torchcompress.quantization.kinds.sizes import INTEGER_OPERATORS, SIZES
 from torchcompress.quantization.program import Op
 
-Function = Callable[..., Any]
-Tensors = Mapping[str, Tensor]
+__all__ = [
+    "ACTIVATIONS",
+    "CHANNELS_LAST",
+    "FUSED_ACTIVATIONS",
+    "INTEGER",
+    "INTEGER_OPERATORS",
+    "KINDS",
+    "LAYERS",
+    "MOVEMENT",
+    "RESIDUAL_ACTIVATIONS",
+    "ROUNDED",
+    "STORED",
+    "Function",
+    "Tensors",
+    "activate",
+    "dequantizer",
+    "float_function",
+    "grid_offset",
+    "layer_tensors",
+    "movement_function",
+    "quantizer",
+    "tensor_operands",
+    "to_bytes",
+]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardswish": F.hardswish,
-    "silu": F.silu,
-    "hardsigmoid": F.hardsigmoid,
-    "sigmoid": torch.sigmoid,
-}
-FUSED_ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
-"""What an int8 layer can be followed by."""
-RESIDUAL_ACTIVATIONS = (None, "relu")
-"""What a fused residual sum can be followed by."""
+Tensors = Mapping[str, Tensor]
 ROUNDED = ("mul",)
 """Float kinds that can round their result to a uint8 grid."""
-INTEGER_OPERATORS: dict[str, Callable[[int, int], int]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "floordiv": operator.floordiv,
-}
 CHANNELS_LAST = torch.channels_last
 
 
@@ -87,121 +103,57 @@ def dequantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:
     return lambda q: q.float().sub_(zero_point).mul_(scale)
 
 
-def activate(y: Tensor, name: str | None) -> Tensor:
-    """Applies an activation by name; None is the identity."""
-    return y if name is None else ACTIVATIONS[name](y)
+def _with_grid(args: Args) -> Function:
+    raise AssertionError("needs a grid")
 
 
-def movement_function(op: Op) -> Function:
-    """Returns the function of an op that only moves or picks values, on any dtype."""
-    return _MOVEMENT[op.kind](op.args)
+KINDS: dict[str, Kind] = {
+    **_LAYERS,
+    **CONSTANTS,
+    **NORMS,
+    **POINTWISE,
+    **TRAINING,
+    **POOLING,
+    **ATTENTION,
+    **_MOVEMENT,
+    **SIZES,
+    "quantize": Kind(_with_grid),
+    "dequantize": Kind(_with_grid),
+}
+"""What each kind looks like and computes."""
+STORED = KINDS.keys() - TRAINING.keys()
+"""Kinds that a file may name."""
+LAYERS = frozenset(_LAYERS)
+"""Kinds with weights."""
+MOVEMENT = frozenset(kind for kind, known in KINDS.items() if known.result == "same")
+"""Kinds that move or pick values, of any type."""
+INTEGER = frozenset(SIZES)
+"""Kinds that yield a size."""
+
+
+def movement_function(op: Op, zero: int = 0) -> Function:
+    """Returns the function of an op that moves or picks values, or yields a size, on any dtype.
+
+    Args:
+        op: The operation.
+        zero: What stands for zero in its operand.
+    """
+    kind = KINDS[op.kind]
+    return kind.function(op.args, zero) if kind.pads else kind.function(op.args)
 
 
 def float_function(op: Op, tensors: Tensors) -> Function:
     """Returns the function of an op that computes in float32."""
-    if op.kind in _FLOAT:
-        return _FLOAT[op.kind](op.args)
-    weight, bias = tensors[f"{op.layer}.weight"], tensors[f"{op.layer}.bias"]
-    return _LAYERS[op.kind](op.args, weight, bias)
+    return KINDS[op.kind].function(op.args, *(tensors[name] for name in layer_tensors(op)))
 
 
-def _cat(args: dict[str, Any]) -> Function:
-    return lambda *xs: torch.cat(xs, args["dim"])
+def layer_tensors(op: Op) -> tuple[str, ...]:
+    """Returns the names of an op's tensors; an int8 layer has a scale besides."""
+    names = ("weight", "scale", "bias") if op.int8 else KINDS[op.kind].tensors
+    return tuple(f"{op.layer}.{name}" for name in names) if op.layer is not None else ()
 
 
-def _chunk(args: dict[str, Any]) -> Function:
-    chunks, dim, index = args["chunks"], args["dim"], args["index"]
-    return lambda x: x.chunk(chunks, dim)[index]
-
-
-def _shuffle(args: dict[str, Any]) -> Function:
-    groups = args["groups"]
-    return lambda x: F.channel_shuffle(x, groups)
-
-
-def _reshape(args: dict[str, Any]) -> Function:
-    # None stands for a size that comes as an input.
-    template: list[int | None] = args["shape"]
-
-    def run(x: Tensor, *sizes: int) -> Tensor:
-        left = iter(sizes)
-        return x.reshape([next(left) if size is None else size for size in template])
-
-    return run
-
-
-def _integer(args: dict[str, Any]) -> Function:
-    function, left, right = INTEGER_OPERATORS[args["operator"]], args["left"], args["right"]
-    if left is not None:
-        return lambda b: function(left, b)
-    return function if right is None else lambda a: function(a, right)
-
-
-def _adaptive(args: dict[str, Any]) -> Function:
-    return lambda x: F.adaptive_avg_pool2d(x, args["size"])
-
-
-_MOVEMENT: dict[str, Callable[[dict[str, Any]], Function]] = {
-    "cat": _cat,
-    "chunk": _chunk,
-    "channel_shuffle": _shuffle,
-    "flatten": lambda a: lambda x: x.flatten(a["start"], a["end"]),
-    "reshape": _reshape,
-    "permute": lambda a: lambda x: x.permute(a["dims"]),
-    "transpose": lambda a: lambda x: x.transpose(*a["dims"]),
-    # It acts in training alone; an int8 program has none.
-    "dropout": lambda a: lambda x: x,
-    "size": lambda a: lambda x: x.shape[a["dim"]],
-    "integer": _integer,
-}
-
-_FLOAT: dict[str, Callable[[dict[str, Any]], Function]] = {
-    "activation": lambda a: ACTIVATIONS[a["name"]],
-    "add": lambda a: torch.add,
-    "mul": lambda a: torch.mul,
-    "add_scalar": lambda a: lambda x: x + a["value"],
-    "mul_scalar": lambda a: lambda x: x * a["value"],
-    "adaptive_avg_pool2d": _adaptive,
-    "mean": lambda a: lambda x: x.mean(a["dims"], keepdim=a["keepdim"]),
-    "max_pool2d": lambda a: lambda x: F.max_pool2d(x, **a),
-    "avg_pool2d": lambda a: lambda x: F.avg_pool2d(x, **a),
-    "global_avg_pool": lambda a: lambda x: x.mean((2, 3), keepdim=a["keepdim"]),
-}
-
-
-def _conv2d(args: dict[str, Any], weight: Tensor, bias: Tensor) -> Function:
-    settings = (args["stride"], args["padding"], args["dilation"], args["groups"])
-
-    def run(x: Tensor, *residual: Tensor) -> Tensor:
-        y = F.conv2d(x, weight, bias, *settings)
-        return activate(y + residual[0] if residual else y, args["activation"])
-
-    return run
-
-
-def _linear(args: dict[str, Any], weight: Tensor, bias: Tensor) -> Function:
-    return lambda x: activate(F.linear(x, weight, bias), args["activation"])
-
-
-def _conv_transpose2d(args: dict[str, Any], weight: Tensor, bias: Tensor) -> Function:
-    return lambda x: F.conv_transpose2d(x, weight, bias, **args)
-
-
-def _affine(args: dict[str, Any], weight: Tensor, bias: Tensor) -> Function:
-    def run(x: Tensor) -> Tensor:
-        tail = [1] * (x.dim() - 2)
-        y = torch.addcmul(bias.view(-1, *tail), x, weight.view(-1, *tail))
-        return activate(y, args["activation"])
-
-    return run
-
-
-_LAYERS: dict[str, Callable[[dict[str, Any], Tensor, Tensor], Function]] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
-    "conv_transpose2d": _conv_transpose2d,
-    "affine": _affine,
-}
-MOVEMENT = frozenset(_MOVEMENT) - {"size", "integer"}
-INTEGER = frozenset({"size", "integer"})
-LAYERS = frozenset(_LAYERS)
+def tensor_operands(op: Op) -> tuple[str, ...]:
+    """Returns the values that an op reads, without the sizes."""
+    sizes = KINDS[op.kind].sizes(op.args)
+    return op.inputs[: len(op.inputs) - sizes]

@@ -1,123 +1,22 @@
 """Reading a program from JSON values that nobody vouches for."""
 
-import math
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from torchcompress.core.errors import ArtifactError
-from torchcompress.quantization.operations import (
-    ACTIVATIONS,
-    FUSED_ACTIVATIONS,
-    INTEGER_OPERATORS,
-    LAYERS,
-    RESIDUAL_ACTIVATIONS,
-    ROUNDED,
-)
+from torchcompress.quantization.kinds.checks import integer, is_bool, is_number
+from torchcompress.quantization.operations import KINDS, RESIDUAL_ACTIVATIONS, ROUNDED, STORED
 from torchcompress.quantization.program import CallForm, Op, Program, QParams, Result
-
-Check = Callable[[Any], bool]
 
 _VALUE = re.compile(r"v\d{1,9}")
 _LAYER = re.compile(r"[^/\x00-\x1f]{1,400}")
-_LARGEST = 2**20
-_LARGEST_WINDOW = 2**10
 _DEEPEST = 16
-
-
-def _integer(low: int, high: int = _LARGEST) -> Check:
-    return lambda v: type(v) is int and low <= v <= high
-
-
-def _pair(low: int, high: int = _LARGEST_WINDOW) -> Check:
-    number = _integer(low, high)
-    return lambda v: type(v) is list and len(v) == 2 and all(number(n) for n in v)
-
-
-def _one_of(*allowed: str | None) -> Check:
-    return lambda v: (v is None or type(v) is str) and v in allowed
-
-
-def _list_of(check: Check) -> Check:
-    return lambda v: type(v) is list and 0 < len(v) <= 8 and all(check(n) for n in v)
-
-
-def _optional(check: Check) -> Check:
-    return lambda v: v is None or check(v)
-
-
-def _is_bool(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+_CAN_BE_INT8 = ("conv2d", "linear", "avg_pool2d", "global_avg_pool")
+_CAN_OMIT_GRID = ("conv2d", "linear")
 
 
 def _is_value(value: Any) -> bool:
     return type(value) is str and _VALUE.fullmatch(value) is not None
-
-
-class _Kind(NamedTuple):
-    """What an op of a kind looks like: how many inputs, and its args."""
-
-    fewest: int
-    most: int
-    args: dict[str, Check]
-
-
-_DIM = _integer(-8, 7)
-_POOL: dict[str, Check] = {
-    "kernel_size": _pair(1),
-    "stride": _pair(1),
-    "padding": _pair(0),
-    "ceil_mode": _is_bool,
-}
-_CONV: dict[str, Check] = {
-    "stride": _pair(1),
-    "padding": _pair(0),
-    "dilation": _pair(1),
-    "groups": _integer(1),
-}
-_FUSED = {"activation": _one_of(None, *FUSED_ACTIVATIONS)}
-_SIZE = _integer(-(2**31), 2**31)
-KINDS: dict[str, _Kind] = {
-    "quantize": _Kind(1, 1, {}),
-    "dequantize": _Kind(1, 1, {}),
-    "conv2d": _Kind(1, 2, {**_CONV, **_FUSED}),
-    "linear": _Kind(1, 1, _FUSED),
-    "conv_transpose2d": _Kind(1, 1, {**_CONV, "output_padding": _pair(0)}),
-    "affine": _Kind(1, 1, {"channels": _integer(1), **_FUSED}),
-    "activation": _Kind(1, 1, {"name": _one_of(*ACTIVATIONS)}),
-    "add": _Kind(2, 2, {}),
-    "mul": _Kind(2, 2, {}),
-    "add_scalar": _Kind(1, 1, {"value": _is_number}),
-    "mul_scalar": _Kind(1, 1, {"value": _is_number}),
-    "max_pool2d": _Kind(1, 1, {**_POOL, "dilation": _pair(1)}),
-    "avg_pool2d": _Kind(1, 1, {**_POOL, "count_include_pad": _is_bool}),
-    "adaptive_avg_pool2d": _Kind(1, 1, {"size": _pair(1)}),
-    "global_avg_pool": _Kind(1, 1, {"keepdim": _is_bool}),
-    "mean": _Kind(1, 1, {"dims": _list_of(_DIM), "keepdim": _is_bool}),
-    "cat": _Kind(1, 1024, {"dim": _DIM}),
-    "chunk": _Kind(1, 1, {"chunks": _integer(1), "dim": _DIM, "index": _integer(0)}),
-    "channel_shuffle": _Kind(1, 1, {"groups": _integer(1)}),
-    "flatten": _Kind(1, 1, {"start": _DIM, "end": _DIM}),
-    "reshape": _Kind(1, 9, {"shape": _list_of(_optional(_integer(-1)))}),
-    "permute": _Kind(1, 1, {"dims": _list_of(_DIM)}),
-    "transpose": _Kind(1, 1, {"dims": _pair(-8, 7)}),
-    "size": _Kind(1, 1, {"dim": _DIM}),
-    "integer": _Kind(
-        1,
-        2,
-        {
-            "operator": _one_of(*INTEGER_OPERATORS),
-            "left": _optional(_SIZE),
-            "right": _optional(_SIZE),
-        },
-    ),
-}
-_CAN_BE_INT8 = ("conv2d", "linear", "avg_pool2d", "global_avg_pool")
-_CAN_OMIT_GRID = ("conv2d", "linear")
 
 
 def parse_program(data: Any) -> Program:
@@ -146,7 +45,7 @@ def _parse_call(data: Any) -> CallForm | None:
     names = type(arguments) is list and all(_is_parameter(name) for name in arguments)
     _need(names and len(set(arguments)) == len(arguments), "names repeat", "program.call")
     plain = type(constants) is dict and all(
-        _is_number(v) or isinstance(v, bool | str | None) for v in constants.values()
+        is_number(v) or isinstance(v, bool | str | None) for v in constants.values()
     )
     _need(plain, "constants must be plain values", "program.call")
     return CallForm(tuple(arguments), constants)
@@ -166,18 +65,21 @@ def _parse_op(data: Any, where: str) -> Op:
     keys = ("kind", "output", "inputs", "args", "layer", "name", "int8", "out")
     fields = _fields(data, keys, where)
     kind = fields["kind"]
-    _need(type(kind) is str and kind in KINDS, f"unknown kind {kind!r}", where)
+    _need(type(kind) is str and kind in STORED, f"unknown kind {kind!r}", where)
     spec, inputs, layer = KINDS[kind], fields["inputs"], fields["layer"]
     _need(_is_value(fields["output"]), "output must be a value", where)
     _need(type(inputs) is list and all(map(_is_value, inputs)), "inputs must be values", where)
-    _need(spec.fewest <= len(inputs) <= spec.most, f"{kind} with {len(inputs)} inputs", where)
     args = _fields(fields["args"], tuple(spec.args), f"{where}.args")
     for key, check in spec.args.items():
         _need(check(args[key]), f"cannot be {args[key]!r}", f"{where}.args.{key}")
+    flaw, tensors = spec.flaw(args), len(inputs) - spec.sizes(args)
+    _need(flaw is None, str(flaw), where)
+    fits = spec.operands[0] <= tensors <= spec.operands[1]
+    _need(fits, f"{kind} with {len(inputs)} inputs", where)
     named = type(layer) is str and _LAYER.fullmatch(layer) is not None
-    _need(named if kind in LAYERS else layer is None, f"layer cannot be {layer!r}", where)
+    _need(named if spec.tensors else layer is None, f"layer cannot be {layer!r}", where)
     _need(type(fields["name"]) is str and len(fields["name"]) < 1000, "name must be text", where)
-    _need(_is_bool(fields["int8"]), "int8 must be true or false", where)
+    _need(is_bool(fields["int8"]), "int8 must be true or false", where)
     out = _parse_grid(fields["out"], where)
     op = Op(kind, fields["output"], tuple(inputs), args, layer, fields["name"], fields["int8"], out)
     _check_op(op, where)
@@ -194,20 +96,6 @@ def _check_op(op: Op, where: str) -> None:
     if op.kind == "conv2d" and len(op.inputs) == 2:
         _need(not op.int8 or op.out is not None, "an int8 sum needs a grid", where)
         _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)
-    if op.kind == "conv_transpose2d":
-        steps = zip(op.args["stride"], op.args["dilation"], strict=True)
-        fits = [o < max(step) for o, step in zip(op.args["output_padding"], steps, strict=True)]
-        _need(all(fits), "output_padding reaches a whole step", where)
-    if op.kind == "chunk":
-        _need(op.args["index"] < op.args["chunks"], "index beyond the chunks", where)
-    if op.kind == "reshape":
-        left = op.args["shape"].count(None)
-        _need(len(op.inputs) == 1 + left, "sizes do not match its inputs", where)
-    if op.kind == "integer":
-        constants = [op.args[side] for side in ("left", "right") if op.args[side] is not None]
-        _need(len(constants) + len(op.inputs) == 2, "takes two operands", where)
-        zero = op.args["operator"] == "floordiv" and op.args["right"] == 0
-        _need(not zero, "division by zero", where)
     if op.kind == "avg_pool2d" and op.int8:
         plain = op.args["padding"] == [0, 0] and not op.args["ceil_mode"]
         _need(plain, "int8 pooling takes whole windows", where)
@@ -216,8 +104,8 @@ def _check_op(op: Op, where: str) -> None:
 def _parse_grid(value: Any, where: str) -> QParams | None:
     if value is None:
         return None
-    good = type(value) is list and len(value) == 2 and _is_number(value[0])
-    good = good and 1e-38 < value[0] < 1e38 and _integer(0, 255)(value[1])
+    good = type(value) is list and len(value) == 2 and is_number(value[0])
+    good = good and 1e-38 < value[0] < 1e38 and integer(0, 255)(value[1])
     _need(good, f"{value!r} is not a uint8 grid", where)
     return QParams(float(value[0]), value[1])
 

@@ -13,7 +13,7 @@ from torchcompress.quantization.call_record import CallRecord, has_matrix, recor
 from torchcompress.quantization.host import PartBatches, replaced
 from torchcompress.quantization.probe import Probe
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.sources import Source, folded_tensors
+from torchcompress.quantization.sources import AnySource, Source, folded_tensors
 from torchcompress.quantization.trace import trace
 
 
@@ -28,7 +28,7 @@ class Part:
     """
 
     program: Program
-    sources: dict[str, Source]
+    sources: dict[str, AnySource]
     batches: Batches
 
 
@@ -122,7 +122,8 @@ class _Search:
             program, sources = trace(self._host, path, call)
         except (TraceError, UnsupportedError) as error:
             return error.what if error.where in (None, path) else f"{error.where}: {error.what}"
-        if not any(source.weight is not None for source in sources.values()):
+        layers = [source for source in sources.values() if isinstance(source, Source)]
+        if not any(source.weight is not None for source in layers):
             return "no convolution or linear layer in it"
         if not path:
             return Part(program, sources, self._batches)

@@ -1,6 +1,9 @@
-"""Patterns of several operations that are one: the channel shuffle."""
+"""Operations that a program can do without, and several that are one: the channel shuffle."""
 
-from torchcompress.quantization.program import Op, Program
+from dataclasses import replace
+
+from torchcompress.quantization.program import Op, Program, rename_result, result_values
+from torchcompress.quantization.tracing import COPY
 
 Entry = int | str
 
@@ -24,6 +27,20 @@ def fold_channel_shuffles(program: Program) -> Program:
         )
         ops.append(shuffle)
     return without_unread(program.with_ops(ops))
+
+
+def without_copies(program: Program) -> Program:
+    """Drops copies: a program never writes into a value."""
+    same: dict[str, str] = {}
+    ops: list[Op] = []
+    for op in program.ops:
+        inputs = tuple(same.get(value, value) for value in op.inputs)
+        if op.kind == COPY:
+            same[op.output] = inputs[0]
+        else:
+            ops.append(replace(op, inputs=inputs))
+    names = {value: same.get(value, value) for value in result_values(program.result)}
+    return replace(program, ops=tuple(ops), result=rename_result(program.result, names))
 
 
 def without_unread(program: Program) -> Program:

@@ -11,7 +11,7 @@ from torchcompress.quantization.calibrate import ProgramModule, check_finite, is
 from torchcompress.quantization.fuse import fuse
 from torchcompress.quantization.host import keep_settings
 from torchcompress.quantization.program import Op, Program
-from torchcompress.quantization.sources import Source
+from torchcompress.quantization.sources import AnySource
 
 
 class Probe(nn.Module):
@@ -34,7 +34,7 @@ class Probe(nn.Module):
         self,
         original: nn.Module,
         program: Program,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, AnySource],
         tensors: Mapping[str, Tensor],
         *,
         whole: bool,

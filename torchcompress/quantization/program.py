@@ -32,7 +32,7 @@ class Op:
     """One call site.
 
     Args:
-        kind: A key of `parse.KINDS`.
+        kind: A key of `operations.KINDS`.
         output: The id of the value that it makes; each id is made once.
         inputs: The ids of the values that it reads.
         args: Plain data; which keys is up to the kind.
@@ -114,6 +114,14 @@ class Program:
                 found[value].append(op)
         for value in result_values(self.result):
             found[value].append(None)
+        return found
+
+    def without_inputs(self) -> set[str]:
+        """Returns the values that depend on no input: constants and what is made of them."""
+        found: set[str] = set()
+        for op in self.ops:
+            if found.issuperset(op.inputs):
+                found.add(op.output)
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from torchcompress.quantization.placement import slower_layers
 from torchcompress.quantization.plan_part import PlanPart, int8_tensors
 from torchcompress.quantization.program import Op, Program, QParams
 from torchcompress.quantization.ranges import range_classes, warn_uneven_branches
-from torchcompress.quantization.sources import Source, folded_tensors
+from torchcompress.quantization.sources import AnySource, Constant, folded_tensors
 from torchcompress.quantization.sqnr import measure_sqnr
 from torchcompress.quantization.table import Row
 
@@ -50,7 +50,7 @@ class Draft:
     """
 
     program: Program
-    sources: dict[str, Source]
+    sources: dict[str, AnySource]
     state: Mapping[str, Tensor] = field(repr=False)
     int8: frozenset[str]
     grids: dict[str, QParams]
@@ -83,6 +83,9 @@ class Draft:
         """Returns the float program as a module."""
         tensors: dict[str, Tensor] = {}
         for key, source in self.sources.items():
+            if isinstance(source, Constant):
+                tensors[f"{key}.value"] = source.value(self.state)
+                continue
             adjustment = self.adjustments.get(key, Adjustment())
             weight, bias = adjusted(source, adjustment, self.state)
             tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight.float(), bias.float()
@@ -97,7 +100,7 @@ class Draft:
 
 def draft_part(
     traced: Program,
-    sources: dict[str, Source],
+    sources: dict[str, AnySource],
     state: Mapping[str, Tensor],
     batches: Batches,
     want: Mapping[str, Tensor],
@@ -133,8 +136,9 @@ def draft_part(
     by_class = {name: observers[name].grid() for name in stored}
     grids = {value: by_class[name] for value, name in classes.items() if name in stored}
     warn_uneven_branches(fused, extents, grids)
+    once = fused.without_inputs()
     reasons = {
-        op.output: _reason(op, excluded)
+        op.output: _COMPUTED_ONCE if op.output in once else _reason(op, excluded)
         for op in fused.ops
         if op.kind in LAYERS and op.output not in int8
     }
@@ -216,9 +220,14 @@ def _row(
     )
 
 
+_COMPUTED_ONCE = "made of parameters alone: computed once"
+
+
 def _reason(op: Op, excluded: set[str]) -> str:
     if op.name in excluded:
         return "excluded by the configuration"
-    if op.kind == "conv_transpose2d":
+    if op.kind.startswith("conv_transpose"):
         return "no int8 kernel for a transposed convolution"
-    return "a batch norm on vectors, with no layer before it"
+    if op.kind == "affine":
+        return "a batch norm on vectors, with no layer before it"
+    return f"no int8 kernel for {op.kind}"

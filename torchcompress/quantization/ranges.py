@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Mapping
 
-from torchcompress.quantization.program import Program
+from torchcompress.quantization.operations import KINDS, tensor_operands
+from torchcompress.quantization.program import Op, Program
 from torchcompress.quantization.value_types import SHARING
 
 _UNEVEN = 4.0
@@ -28,9 +29,15 @@ def range_classes(program: Program) -> dict[str, str]:
     for op in program.ops:
         find(op.output)
         if op.kind in SHARING:
-            for value in op.inputs[: 1 if op.kind == "reshape" else None]:
+            for value in _valued(op):
                 parent[find(value)] = find(op.output)
     return {value: find(value) for value in parent}
+
+
+def _valued(op: Op) -> tuple[str, ...]:
+    """Returns the operands whose values an op moves: no sizes, no index."""
+    operands = tensor_operands(op)
+    return operands[:-1] if KINDS[op.kind].indexed else operands
 
 
 def moved_values(program: Program) -> set[str]:

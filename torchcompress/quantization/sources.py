@@ -37,6 +37,8 @@ class Source:
         bias: None where the layer has none.
         norms: Applied to the output, in order.
         transposed_groups: Groups of a transposed convolution, 0 for every other layer.
+        rows: First row and end of what the layer uses of weight and bias; None is all.
+        zeroed: First and end of the bias entries that count as 0.
     """
 
     shape: tuple[int, ...]
@@ -44,10 +46,14 @@ class Source:
     bias: str | None = None
     norms: tuple[Norm, ...] = ()
     transposed_groups: int = 0
+    rows: tuple[int, int] | None = None
+    zeroed: tuple[int, int] | None = None
 
     @property
     def channels(self) -> int:
         """Output channels."""
+        if self.rows is not None:
+            return self.rows[1] - self.rows[0]
         return self.shape[1] * self.transposed_groups if self.transposed_groups else self.shape[0]
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -56,6 +62,8 @@ class Source:
         shapes: dict[str, tuple[int, ...]] = {}
         if self.weight is not None:
             shapes[self.weight] = self.shape
+        if self.rows is not None and self.bias is not None:
+            return {**shapes, self.bias: self.shape[:1]}
         for name in (self.bias, *(n for norm in self.norms for n in _names(norm))):
             if name is not None:
                 shapes[name] = vector
@@ -69,7 +77,50 @@ class Source:
             "bias": self.bias,
             "norms": [vars(norm) for norm in self.norms],
             "transposed_groups": self.transposed_groups,
+            "rows": None if self.rows is None else list(self.rows),
+            "zeroed": None if self.zeroed is None else list(self.zeroed),
         }
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that the program reads as a value: a parameter, a buffer or plain numbers.
+
+    Args:
+        shape: Its shape.
+        dtype: `float32`, or `int64` for an index.
+        name: In the state_dict; None for plain numbers.
+        numbers: In order, where it has no name.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    name: str | None = None
+    numbers: tuple[float, ...] = ()
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape that its tensor must have."""
+        return {} if self.name is None else {self.name: self.shape}
+
+    def value(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Returns a copy of the tensor, out of a model's state_dict."""
+        if self.name is not None:
+            return tensors[self.name].detach().clone()
+        device = next((tensor.device for tensor in tensors.values()), None)
+        dtype = torch.float32 if self.dtype == "float32" else torch.int64
+        return torch.tensor(self.numbers, dtype=dtype, device=device).view(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the constant as JSON values."""
+        return {
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "name": self.name,
+            "numbers": list(self.numbers),
+        }
+
+
+AnySource = Source | Constant
 
 
 def _names(norm: Norm) -> tuple[str | None, ...]:
@@ -80,9 +131,9 @@ def _names(norm: Norm) -> tuple[str | None, ...]:
 class Sources:
     """Sources under unique keys; equal sources share one key, hence one set of tensors."""
 
-    by_key: dict[str, Source] = field(default_factory=dict)
+    by_key: dict[str, AnySource] = field(default_factory=dict)
 
-    def key(self, path: str, source: Source) -> str:
+    def key(self, path: str, source: AnySource) -> str:
         """Returns the key of a source: its module path, numbered where that is taken."""
         number, key = 1, path
         while self.by_key.setdefault(key, source) != source:
@@ -99,7 +150,7 @@ def fold(source: Source, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
         tensors: The model's state_dict.
 
     Returns:
-        Weight of `source.shape` and bias `[channels]`, both float64.
+        Weight of `source.shape` (of its rows) and bias `[channels]`, both float64.
     """
     device = tensors[next(iter(source.expected_shapes()))].device
     weight = (
@@ -109,6 +160,11 @@ def fold(source: Source, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
     )
     zeros = torch.zeros(source.channels, dtype=torch.float64, device=device)
     bias = zeros if source.bias is None else tensors[source.bias].double()
+    if source.rows is not None:
+        picked = slice(*source.rows)
+        weight, bias = weight[picked], bias if source.bias is None else bias[picked]
+    if source.zeroed is not None:
+        bias = bias.index_fill(0, torch.arange(*source.zeroed, device=device), 0.0)
     for norm in source.norms:
         gain = (tensors[norm.var].double() + norm.eps).rsqrt()
         if norm.weight is not None:
@@ -135,11 +191,17 @@ def scale_outputs(weight: Tensor, gain: Tensor, transposed_groups: int) -> Tenso
 
 
 def folded_tensors(
-    sources: Mapping[str, Source], tensors: Mapping[str, Tensor]
+    sources: Mapping[str, AnySource], tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Returns `<layer>.weight` and `<layer>.bias` of every layer, folded, in float32."""
+    """Returns the float32 tensors of a program, folded.
+
+    A layer has `<key>.weight` and `<key>.bias`, a constant `<key>.value`.
+    """
     found: dict[str, Tensor] = {}
     for key, source in sources.items():
+        if isinstance(source, Constant):
+            found[f"{key}.value"] = source.value(tensors)
+            continue
         weight, bias = fold(source, tensors)
         found[f"{key}.weight"] = weight.float()
         found[f"{key}.bias"] = bias.float()

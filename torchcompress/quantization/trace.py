@@ -1,21 +1,25 @@
 """From a module to a program: a symbolic trace, read call by call."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.modules import undisturbed
 from torchcompress.quantization.binding import ObservedCall
-from torchcompress.quantization.calls import read_call
-from torchcompress.quantization.patterns import fold_channel_shuffles
+from torchcompress.quantization.calls.read import read_call
+from torchcompress.quantization.operations import MOVEMENT
+from torchcompress.quantization.patterns import fold_channel_shuffles, without_copies
 from torchcompress.quantization.program import Program, Result
-from torchcompress.quantization.sources import Source
-from torchcompress.quantization.tracing import Parameter, Tracing, Value
+from torchcompress.quantization.sources import AnySource
+from torchcompress.quantization.tracing import COPY, Parameter, Tracing, Value
 
-VIEWS = frozenset({"chunk", "flatten", "reshape", "permute", "transpose"})
+VIEWS = MOVEMENT - {"cat", "stack", "take", "repeat", "repeat_interleave", "flip", "roll"}
 """Kinds whose output may share memory with their input."""
 
 
@@ -36,7 +40,7 @@ class _Tracer(fx.Tracer):
         self.returned: Any = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, nn.ChannelShuffle | nn.MultiheadAttention)
+        known = isinstance(m, nn.ChannelShuffle | nn.MultiheadAttention | FrozenBatchNorm2d)
         return known or super().is_leaf_module(m, module_qualified_name)
 
     def create_args_for_root(
@@ -64,7 +68,7 @@ def trace(
     call: ObservedCall | None = None,
     *,
     training: bool = False,
-) -> tuple[Program, dict[str, Source]]:
+) -> tuple[Program, dict[str, AnySource]]:
     """Reads a module's forward pass as a program.
 
     The model is left as it was. Sizes stay symbolic, so batch and image size may change.
@@ -83,7 +87,7 @@ def trace(
         TraceError: The forward pass depends on values.
         UnsupportedError: An operation outside the list, named with its module.
     """
-    with undisturbed(model):
+    with undisturbed(model), _without_leftovers(model):
         if training:
             model.train()
         graph, returned = _graph(model, path, call)
@@ -91,7 +95,6 @@ def trace(
         inputs: list[tuple[str, str]] = []
         optional: set[str] = set()
         result: Result = None
-        calls: dict[str, int] = {}
         for node in graph.nodes:
             if node.op == "placeholder":
                 state.env[node] = Value(next(state.ids))
@@ -103,7 +106,7 @@ def trace(
                 state.name = "output"
                 result = _result(state, returned)
             else:
-                state.name = _call_name(node, calls)
+                state.begin(_path(node))
                 args, kwargs = _resolve(state, node.args), _resolve(state, dict(node.kwargs))
                 state.env[node], inplace = read_call(state, node, args, kwargs)
                 if inplace:
@@ -113,7 +116,18 @@ def trace(
     unread = {value for value, readers in program.readers().items() if not readers}
     while program.inputs and program.inputs[-1][1] in optional & unread:
         program = replace(program, inputs=program.inputs[:-1])
-    return fold_channel_shuffles(program), state.sources.by_key
+    return fold_channel_shuffles(without_copies(program)), state.sources.by_key
+
+
+@contextmanager
+def _without_leftovers(model: nn.Module) -> Iterator[None]:
+    """Removes the tensors that a trace leaves on a model: those made in its forward pass."""
+    before = set(vars(model))
+    try:
+        yield
+    finally:
+        for name in set(vars(model)) - before:
+            delattr(model, name)
 
 
 def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.Graph, Any]:
@@ -128,18 +142,15 @@ def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.G
         ) from error
 
 
-def _call_name(node: fx.Node, calls: dict[str, int]) -> str:
-    """Returns the module path of a call, and its function, numbered from the second call on."""
+def _path(node: fx.Node) -> str:
+    """Returns the module path of a call, and its function."""
     if node.op == "call_module":
-        path = str(node.target)
-    else:
-        stack = node.meta.get("nn_module_stack") or {}
-        owner = list(stack.values())[-1][0] if stack else ""
-        # Not the node's own name: its number counts calls all over the graph.
-        function = str(getattr(node.target, "__name__", node.target))
-        path = ".".join(part for part in (str(owner), function) if part)
-    calls[path] = calls.get(path, 0) + 1
-    return path if calls[path] == 1 else f"{path}#{calls[path]}"
+        return str(node.target)
+    stack = node.meta.get("nn_module_stack") or {}
+    owner = list(stack.values())[-1][0] if stack else ""
+    # Not the node's own name: its number counts calls all over the graph.
+    function = str(getattr(node.target, "__name__", node.target))
+    return ".".join(part for part in (str(owner), function) if part)
 
 
 def _resolve(state: Tracing, value: Any) -> Any:
@@ -151,12 +162,16 @@ def _resolve(state: Tracing, value: Any) -> Any:
         return [_resolve(state, item) for item in value]
     if isinstance(value, tuple):
         return tuple(_resolve(state, item) for item in value)
+    if isinstance(value, slice):
+        return slice(*(_resolve(state, v) for v in (value.start, value.stop, value.step)))
     return value
 
 
 def _result(state: Tracing, value: Any) -> Result:
     if isinstance(value, fx.Proxy):
         value = state.env[value.node]
+    if isinstance(value, Parameter):
+        value = state.constant(value)
     if value is None or isinstance(value, Value):
         return None if value is None else value.id
     if isinstance(value, dict):
@@ -187,7 +202,11 @@ def _overwrite(state: Tracing, node: fx.Node, old: Any) -> None:
 
 def _aliases(state: Tracing, value: Value) -> set[str]:
     """Returns the values that may share memory with `value`, itself included."""
-    pairs = [(op.inputs[0], op.output) for op in state.ops if op.kind in VIEWS]
+    pairs = [
+        (op.inputs[0], op.output)
+        for op in state.ops
+        if op.kind in VIEWS or (op.kind == COPY and op.args["shares"])
+    ]
     found, grown = {value.id}, True
     while grown:
         more = {v for pair in pairs if found & set(pair) for v in pair}

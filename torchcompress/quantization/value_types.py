@@ -1,12 +1,12 @@
-"""What each value of a program is: float32, a size, or uint8 on a grid."""
+"""What each value of a program is: float32, uint8 on a grid, a size, or int64 that index."""
 
 from typing import Literal
 
 from torchcompress.core.errors import ArtifactError
-from torchcompress.quantization.operations import INTEGER, MOVEMENT
+from torchcompress.quantization.operations import KINDS, MOVEMENT, tensor_operands
 from torchcompress.quantization.program import Op, Program, QParams, result_values
 
-ValueType = QParams | Literal["float", "size"]
+ValueType = QParams | Literal["float", "size", "index"]
 Types = dict[str, ValueType]
 
 SHARING = MOVEMENT | {"max_pool2d"}
@@ -41,28 +41,29 @@ def _define(types: Types, value: str, kind: ValueType, where: str) -> None:
 
 
 def _output_type(op: Op, inputs: list[ValueType]) -> ValueType:
-    if op.kind == "size":
-        _expect(op, inputs[0] != "size", "a tensor")
+    kind, count = KINDS[op.kind], len(tensor_operands(op))
+    tensors, sizes = inputs[:count], inputs[count:]
+    _expect(op, all(t == "size" for t in sizes), "sizes")
+    _expect(op, "size" not in tensors, "a tensor")
+    if kind.result == "size":
         return "size"
-    if op.kind in INTEGER:
-        _expect(op, all(t == "size" for t in inputs), "sizes")
-        return "size"
-    if op.kind == "reshape":
-        _expect(op, all(t == "size" for t in inputs[1:]), "sizes")
-        inputs = inputs[:1]
+    if op.kind == "constant":
+        return "float" if op.args["dtype"] == "float32" else "index"
+    if kind.indexed:
+        _expect(op, tensors.pop() == "index", "an index")
     if op.kind in SHARING:
-        _expect(op, inputs[0] != "size" and all(t == inputs[0] for t in inputs), "one grid")
-        return inputs[0]
-    integer = [isinstance(t, QParams) for t in inputs]
+        _expect(op, all(t == tensors[0] for t in tensors), "one grid")
+        return tensors[0]
+    integer = [isinstance(t, QParams) for t in tensors]
     if op.kind == "global_avg_pool":
-        _expect(op, isinstance(inputs[0], QParams) or inputs[0] == "float", "a tensor")
+        _expect(op, integer[0] or tensors[0] == "float", "a map of numbers")
         _expect(op, integer[0] or not op.int8, "a uint8 map")
         return op.out or "float"
     on_float = op.layer is not None and op.out is None and not any(integer)
     if (op.int8 and not on_float) or op.kind == "dequantize":
         _expect(op, all(integer), "uint8 values")
         return op.out or "float"
-    _expect(op, all(t == "float" for t in inputs), "float32 values")
+    _expect(op, all(t == "float" for t in tensors), "float32 values")
     return op.out or "float"
 
 

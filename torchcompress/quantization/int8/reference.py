@@ -33,7 +33,8 @@ def bind(op: Op, types: Sequence[ValueType], tensors: Tensors, shapes: object = 
         shapes: Of its inputs; not needed here.
     """
     if op.kind in MOVEMENT or op.kind in INTEGER:
-        return movement_function(op)
+        grid = types[0] if types else None
+        return movement_function(op, grid.zero_point if isinstance(grid, QParams) else 0)
     if op.kind == "quantize":
         grid = grid_of(op.out)
         return quantizer(grid.scale, grid.zero_point)
