@@ -28,7 +28,7 @@ def test_types() -> None:
     [
         ((Op("add", "v1", ("v0", "v9")),), "'v9' is read before it is made"),
         ((QUANTIZE, QUANTIZE), "'v1' is made twice"),
-        ((QUANTIZE, Op("conv2d", "v2", ("v0",), {}, "l", int8=True, out=GRID)), "takes uint8 values"),
+        ((Op("conv2d", "v2", ("v0",), {}, "l", int8=True, out=GRID),), "takes uint8 values"),
         ((QUANTIZE, Op("add", "v2", ("v1", "v0"))), "takes float32 values"),
         ((QUANTIZE, Op("cat", "v2", ("v1", "v0"))), "takes one grid"),
         ((QUANTIZE, SIZE, Op("size", "v3", ("v2",))), "takes a tensor"),
