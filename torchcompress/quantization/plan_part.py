@@ -33,7 +33,8 @@ class PlanPart:
 
     Args:
         program: With the grid of each uint8 value.
-        sources: For each layer, the state_dict names of its tensors and norms in the whole model.
+        sources: For each layer or constant, the state_dict names of its tensors and norms in the
+            whole model.
         rows: What became of each layer.
         adjustments: What algorithms changed about a layer's tensors, by layer.
         learned: Layers whose rounding was learned.
