@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from int8_networks import Branching, both_ways, quantize_partly, quantize_whole
+from torch import Tensor, fx, nn
 
 from torchcompress import Target, history
 from torchcompress.core.history import Architecture, remember_architecture
@@ -21,7 +22,7 @@ from torchcompress.deploy import load, read_manifest, save
 from torchcompress.deploy.container import read_container
 from torchcompress.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.pruning import prune_channels
-from torchcompress.quantization import quantize
+from torchcompress.quantization import PartlyInt8Model
 
 
 class Tied(nn.Module):
@@ -99,7 +100,7 @@ def test_an_int8_resnet_runs_bit_equal_in_a_new_process_without_tracing(tmp_path
     remember_architecture(model, Architecture("resnet18", {"num_classes": 10}))
     image = torch.randn(4, 3, 32, 32)
     model = prune_channels(model, image, Target(macs=0.3))
-    model = quantize(model, [image])
+    model = quantize_whole(model, [image])
     save(model, tmp_path / "m.tcz")
     torch.save(image, tmp_path / "x.pt")
     paths = [str(tmp_path / name) for name in ("m.tcz", "x.pt", "y.pt")]
@@ -256,3 +257,45 @@ def test_a_manifest_nested_without_end_is_refused(pruned: Tied, tmp_path: Path) 
         file.writestr("tensors.bin", b"")
     with pytest.raises(ArtifactError):
         load(tmp_path / "deep.tcz")
+
+
+def test_a_model_with_int8_parts_comes_back_bit_equal_without_tracing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, data, path = Branching().eval(), both_ways(), tmp_path / "m.tcz"
+    made = quantize_partly(model, data)
+    save(made, path)
+    monkeypatch.setattr(fx.Tracer, "trace", None)
+    loaded = load(path, model=Branching())
+    assert isinstance(loaded, PartlyInt8Model)
+    assert all(torch.equal(loaded(x), made(x)) for x in data)
+    assert loaded.table() == made.table()
+    assert loaded.split == made.split
+    assert history(loaded) == history(made)
+    assert not loaded.training
+    save(loaded, tmp_path / "again.tcz")
+    assert (tmp_path / "again.tcz").read_bytes() == path.read_bytes()
+    with pytest.raises(ArtifactError, match=r"does not fit the model .*no such module"):
+        load(path, model=nn.ModuleDict({"stem": nn.Identity()}))
+    with pytest.raises(ArtifactError, match="pass a fresh model"):
+        load(path)
+
+
+class Guarded(Tied):
+    """Looks at the values of its input first, so that it cannot be read whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(x.amax()) > 1e6:
+            raise ValueError("too large")
+        return super().forward(x)
+
+
+def test_int8_parts_of_a_pruned_model_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = prune_channels(Guarded().eval(), x, Target(channels=0.5), round_to=1)
+    made = quantize_partly(model, [x])
+    save(made, tmp_path / "m.tcz")
+    loaded = load(tmp_path / "m.tcz", model=Guarded())
+    assert [plan.kind for plan in history(loaded)] == ["prune.channels", "quantization"]
+    assert torch.equal(loaded(x), made(x))

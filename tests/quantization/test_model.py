@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 import torch
+from int8_networks import quantize_whole
 from torch import nn
-from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import CompressError, UnsupportedError
 from torchcompress.quantization import Int8Model

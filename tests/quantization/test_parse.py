@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from int8_networks import quantize_whole
 from torch import Tensor, nn
-from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.quantization import Int8Model

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from int8_networks import quantize_whole
 from torch import fx, nn
 from torchvision.models import resnet18
-from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.core.history import Architecture, architecture, history, remember_architecture

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from int8_networks import quantize_whole
 from torch import Tensor, nn
 from torchvision.models import get_model
-from whole_int8 import quantize_whole
 
 from torchcompress.core.errors import CompressError, UnsupportedError
 from torchcompress.quantization import (

@@ -25,7 +25,8 @@ from torchcompress.deploy.container import (
     write_container,
 )
 from torchcompress.pruning import PruningPlan, SparsityPlan
-from torchcompress.quantization import Int8Model, QuantizationPlan
+from torchcompress.quantization import Int8Model, PartlyInt8Model, QuantizationPlan
+from torchcompress.quantization.model import tensors_under
 
 PLANS = (PruningPlan, SparsityPlan, QuantizationPlan)
 """The kinds of plan that an artifact may hold."""
@@ -42,7 +43,8 @@ def save(
 ) -> None:
     """Saves a model as a `.tcz` file: its architecture, its plans and its tensors, no pickle.
 
-    An int8 model is saved as its flat program and int8 tensors. The file is written whole or not
+    An int8 model is saved as its flat program and int8 tensors; where only parts of a model are
+    int8, as a program for each part and the tensors around them. The file is written whole or not
     at all.
 
     Args:
@@ -58,15 +60,16 @@ def save(
         ArtifactError: A tensor that cannot be stored, or a place that cannot be written.
     """
     known = Architecture(arch, args or {}) if arch is not None else architecture(model)
-    quantized = isinstance(model, Int8Model)
-    tensors, aliases = _untied(model.tensors if quantized else model.state_dict())
+    whole = isinstance(model, Int8Model)
+    held = model.model if isinstance(model, PartlyInt8Model) else model
+    tensors, aliases = _untied(model.tensors if whole else held.state_dict())
     try:
         manifest = Manifest(
             architecture=None
             if known is None
             else StoredArchitecture(name=known.name, args=known.args),
             plans=[plan_to_json(_beside(plan, tensors)) for plan in history(model)],
-            program=model.program_json() if quantized else None,
+            program=model.program_json() if whole else None,
             input_shape=None if input_shape is None else list(input_shape),
             measurements=measurements or {},
             aliases=aliases,
@@ -86,7 +89,8 @@ def load(
     """Loads a model that `save` wrote, in eval mode, on the CPU.
 
     Nothing is unpickled, traced or timed. The plans are applied to a fresh model of the recorded
-    architecture, then the tensors are filled in; an int8 model is rebuilt from its program alone.
+    architecture, then the tensors are filled in; an int8 model is rebuilt from its program alone,
+    one with int8 parts from the fresh model and the program of each part.
 
     Args:
         path: A `.tcz` file.
@@ -178,12 +182,21 @@ def _rebuilt(
             where=str(path),
             hint="pass a fresh model: tc.load(path, model=MyModel())",
         )
+    last = plans[-1] if plans and isinstance(plans[-1], QuantizationPlan) else None
     try:
-        for plan in plans:
+        for plan in plans if last is None else plans[:-1]:
             fresh = plan.apply(fresh, inplace=True)
+        if last is not None:
+            fresh = last.assemble(
+                fresh,
+                {
+                    name: part.holding(tensors_under(f"{name}.", tensors))
+                    for name, part in last.parts.items()
+                },
+            )
     except (CompressError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise _misfit(path, str(error)) from error
-    _fill(path, fresh, tensors)
+    _fill(path, fresh.model if isinstance(fresh, PartlyInt8Model) else fresh, tensors)
     return fresh
 
 

@@ -1,13 +1,12 @@
 """The int8 model: integer weights as buffers, the program as data."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.errors import ArtifactError, UnsupportedError
+from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.core.history import inherit, latest
 from torchcompress.core.plan import Plan
 from torchcompress.quantization.binding import bind_inputs
@@ -46,7 +45,7 @@ class Int8Model(nn.Module):
         self._rows = rows
         self._native = native
         self._types = infer_types(program)
-        self._packed: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+        self._packed: dict[Any, Callable[..., Any]] = {}
         self.layers = nn.Module()
         for name, tensor in tensors.items():
             self.layers.register_buffer(_buffer_name(name), tensor)
@@ -123,17 +122,28 @@ class Int8Model(nn.Module):
             return self._function(inputs)(*inputs)
 
     def _function(self, inputs: list[Tensor]) -> Callable[..., Any]:
-        key = tuple(x.shape for x in inputs)
+        key = tuple((x.shape, x.device) for x in inputs)
         function = self._packed.get(key)
         if function is None:
-            native = self._native and inputs[0].device.type == "cpu" and native_works()
-            function = emit(self.program, self._types, self.tensors, key, native)
-            self._packed[key] = function
-            if len(self._packed) > _PACKED:
-                self._packed.popitem(last=False)
-        else:
-            self._packed.move_to_end(key)
+            function = self._emitted(inputs)
+            # A new dict each time: other threads may be reading the old one.
+            kept = list(self._packed.items())[-(_PACKED - 1) :]
+            self._packed = {**dict(kept), key: function}
         return function
+
+    def _emitted(self, inputs: list[Tensor]) -> Callable[..., Any]:
+        tensors = self.tensors
+        own = {tensor.device for tensor in tensors.values()}
+        given = {x.device for x in inputs}
+        if own != given:
+            raise CompressError(
+                f"the input is on {_names(given)}, the model on {_names(own)}",
+                where=type(self).__name__,
+                hint="move one of them",
+            )
+        native = self._native and given == {torch.device("cpu")} and native_works()
+        shapes = tuple(x.shape for x in inputs)
+        return emit(self.program, self._types, tensors, shapes, native)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if fn(torch.zeros(1)).dtype != torch.float32:
@@ -142,17 +152,32 @@ class Int8Model(nn.Module):
                 where=type(self).__name__,
                 hint="convert the float model before it is quantized",
             )
-        self._packed.clear()
+        self._packed = {}
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # Not load_state_dict: a parent's never calls it.
-        self._packed.clear()
+        self._packed = {}
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Packed weights can be neither pickled nor copied; deepcopy comes through here too.
-        return {**self.__dict__, "_packed": OrderedDict()}
+        return {**self.__dict__, "_packed": {}}
+
+
+def _names(devices: set[torch.device]) -> str:
+    return " and ".join(sorted(map(str, devices)))
+
+
+def tensors_under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of an int8 model by layer, out of a state_dict that holds it.
+
+    Args:
+        prefix: Where the int8 model stands, with a dot at its end.
+        state: The state_dict.
+    """
+    start = f"{prefix}layers."
+    return {_tensor_name(n.removeprefix(start)): t for n, t in state.items() if n.startswith(start)}
 
 
 def _buffer_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """The quantization plan: which int8 programs a model becomes, without its weights."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -70,9 +71,24 @@ class QuantizationPlan(Plan):
             )
         state = model.state_dict()
         made = {path: part.build(state) for path, part in self.parts.items()}
+        return self.assemble(model, made)
+
+    def assemble(
+        self, model: nn.Module, made: Mapping[str, Int8Model]
+    ) -> Int8Model | PartlyInt8Model:
+        """Puts int8 programs in the place of the parts of a model.
+
+        Args:
+            model: A float model with the module tree of the planned one, copied where it is kept.
+            made: A program for each part, by path.
+
+        Raises:
+            CompressError: The model lacks a module.
+        """
         result = made.get("")
         if result is None:
-            result = PartlyInt8Model(with_modules(model, made), tuple(made), self.left, self.split)
+            host = with_modules(with_plain_weights(model), made)
+            result = PartlyInt8Model(host, tuple(made), self.left, self.split)
         inherit(model, result)
         record(result, self)
         return result

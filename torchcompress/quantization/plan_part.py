@@ -65,7 +65,16 @@ class PlanPart:
             ArtifactError: The program and the sources do not belong together.
         """
         check_weights(self.sources, state)
-        tensors = int8_tensors(self.program, self.sources, self.adjustments, self.integers, state)
+        return self.holding(
+            int8_tensors(self.program, self.sources, self.adjustments, self.integers, state)
+        )
+
+    def holding(self, tensors: Mapping[str, Tensor]) -> Int8Model:
+        """Returns the program with its own tensors, once they are checked.
+
+        Raises:
+            ArtifactError: They do not belong to the program.
+        """
         check_tensors(self.program, tensors)
         return Int8Model(self.program, tensors, self.rows)
 
