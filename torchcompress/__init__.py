@@ -28,6 +28,14 @@ from torchcompress.quantization import (
     QuantizationPlan,
     quantize,
 )
+from torchcompress.quantization.qat import (
+    FreezeSchedule,
+    QATConfig,
+    convert,
+    freeze_norms,
+    freeze_ranges,
+    prepare_qat,
+)
 from torchcompress.recipe import Recipe, RunResult, load_recipe, run_recipe
 from torchcompress.training import Trainer, TrainerConfig
 
@@ -36,6 +44,7 @@ __all__ = [
     "Cubic",
     "DistillationTrainer",
     "Distiller",
+    "FreezeSchedule",
     "Int8Model",
     "Iterative",
     "LossTerm",
@@ -43,6 +52,7 @@ __all__ = [
     "OneShot",
     "PartlyInt8Model",
     "PruningPlan",
+    "QATConfig",
     "QuantizationConfig",
     "QuantizationPlan",
     "Recipe",
@@ -52,14 +62,18 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "compare",
+    "convert",
     "errors",
     "evaluate",
+    "freeze_norms",
+    "freeze_ranges",
     "history",
     "load",
     "load_recipe",
     "losses",
     "measure",
     "plan_channels",
+    "prepare_qat",
     "prune_channels",
     "remove_dead_channels",
     "quantize",

@@ -340,3 +340,20 @@ def test_presets() -> None:
     assert fine.scale < 0.9 * fast.scale
     with pytest.raises(CompressError, match="did you mean 'default'"):
         quantize(model, [x], "defualt")
+
+
+class WithTrainingHead(nn.Module):
+    """Has a layer that eval mode never runs, whatever the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.aux, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        x = F.relu(self.stem(x)).mean((2, 3))
+        return (self.head(x), self.aux(x)) if self.training else self.head(x)
+
+
+def test_a_head_of_train_mode_alone_needs_no_calibration() -> None:
+    quantized = quantize(WithTrainingHead(), [torch.randn(2, 3, 8, 8)], "fast")
+    assert [row.name for row in quantized.table()] == ["stem", "head"]

@@ -248,7 +248,7 @@ def test_train_mode_keeps_dropouts_and_calls_keep_their_names() -> None:
     trained, _ = trace(model, training=True)
     assert not model.training
     drops = [(op.args["name"], op.args["p"]) for op in trained.ops if op.kind == "dropout"]
-    assert drops == [("dropout", 0.5), ("stochastic_depth_row", 0.1), ("dropout", 0.25)]
+    assert drops == [("dropout", 0.5), ("stochastic_depth", 0.1), ("dropout", 0.25)]
     # Written in place: what is returned is what the last dropout made.
     assert trained.result == ["tuple", trained.ops[-1].output, trained.ops[-5].output]
     names = {op.name for op in trained.ops if op.kind != "dropout"}

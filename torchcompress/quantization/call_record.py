@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchcompress.core.errors import CalibrationError
+from torchcompress.core.errors import CalibrationError, TraceError, UnsupportedError
 from torchcompress.core.inputs import tensors_in
 from torchcompress.core.modules import undisturbed
 from torchcompress.graph.running import plain_kernels
 from torchcompress.quantization.binding import ObservedCall
 from torchcompress.quantization.calibrate import Batches
 from torchcompress.quantization.macs import Watch, samples_in
+from torchcompress.quantization.trace import trace
 
 
 @dataclass
@@ -75,6 +76,9 @@ def record_calls(model: nn.Module, batches: Batches, exclude: Collection[str]) -
             for path, module in waiting.items()
             if path not in record.first and (path in record.forms or not _is_read(module, watch))
         }
+        if waiting and last == 0:
+            unused = _unused(model)
+            waiting = {path: module for path, module in waiting.items() if path not in unused}
         if not waiting:
             return record
     seen = f"batches 0 to {last}" if last else "batch 0"
@@ -83,6 +87,23 @@ def record_calls(model: nn.Module, batches: Batches, exclude: Collection[str]) -
         where=f"{next(iter(waiting))}, calibration {seen}",
         hint="add samples that reach it, or leave it out by config.exclude",
     )
+
+
+def _unused(model: nn.Module) -> set[str]:
+    """Returns the modules that no input reaches in eval mode, where that can be read.
+
+    Such are the auxiliary heads of GoogLeNet and Inception.
+    """
+    try:
+        _, sources = trace(model)
+    except (TraceError, UnsupportedError):
+        return set()
+    used = {name for source in sources.values() for name in source.expected_shapes()}
+    return {
+        path
+        for path, module in model.named_modules()
+        if not any(f"{path}.{name}".lstrip(".") in used for name in module._parameters)
+    }
 
 
 def _is_read(module: nn.Module, watch: Watch) -> bool:

@@ -31,6 +31,7 @@ def fuse(
         The shorter program and the sources of its layers.
     """
     program, sources = _fold_norms(program, sources, shapes)
+    program = _attach_dropouts(program)
     program = _attach_sums(program, shapes, excluded)
     program = _attach_activations(program)
     return _with_plain_keys(program, sources)
@@ -93,6 +94,23 @@ def _takes_norm(op: Op, shapes: Shapes) -> bool:
     if op.kind == "linear" and len(shapes[op.output]) != 2:
         return False
     return op.kind.startswith("conv_transpose") or _plain(op, _FUSING)
+
+
+def _attach_dropouts(program: Program) -> Program:
+    """Attaches a dropout between a convolution and a sum, which train mode alone has."""
+    single = _only_read_here(program)
+    readers = program.readers()
+    ops: dict[str, Op] = {}
+    for op in program.ops:
+        conv = single.get(op.inputs[0]) if op.kind == "dropout" else None
+        summed = [reader is not None and reader.kind == "add" for reader in readers[op.output]]
+        if conv is None or not _plain(conv, ("conv2d",)) or summed != [True]:
+            ops[op.output] = op
+            continue
+        del ops[conv.output]
+        args = {**conv.args, "dropout": op.args}
+        ops[op.output] = replace(conv, args=args, output=op.output)
+    return program.with_ops(list(ops.values()))
 
 
 def _attach_sums(program: Program, shapes: Shapes, excluded: Collection[str]) -> Program:

@@ -22,7 +22,7 @@ from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.parse_sources import parse_sources
 from torchcompress.quantization.program import Program
-from torchcompress.quantization.sources import AnySource, Constant
+from torchcompress.quantization.sources import AnySource, Constant, Source
 from torchcompress.quantization.table import Row, parse_rows
 from torchcompress.quantization.value_types import QParams, infer_types
 
@@ -133,19 +133,42 @@ def int8_tensors(
             tensors[f"{key}.value"] = source.value(state)
             continue
         adjustment = adjustments.get(key, Adjustment())
-        weight, bias = adjusted(source, adjustment, state)
-        if adjustment.shift is not None:
-            bias = bias + as_tensor(adjustment.shift, bias)
         if key in scales:
-            steps = adjustment.steps
-            given = None if steps is None else as_tensor(steps, bias)
-            rounded, scale, bias = quantize_weight(weight, bias, scales[key], given)
+            rounded, scale, bias = int8_layer(source, adjustment, scales[key], state)
             tensors[f"{key}.scale"] = scale
             weight = integers.get(key, rounded)
         else:
-            weight, bias = weight.float(), bias.float()
+            weight, bias = (t.float() for t in _shifted(source, adjustment, state))
         tensors[f"{key}.weight"], tensors[f"{key}.bias"] = weight, bias
     return tensors
+
+
+def int8_layer(
+    source: Source, adjustment: Adjustment, input_scale: float, state: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns one layer, folded and rounded to nearest.
+
+    Args:
+        source: The layer.
+        adjustment: What algorithms changed about it.
+        input_scale: The smallest scale of its inputs.
+        state: The state_dict that the source names.
+
+    Returns:
+        int8 weight, float32 scale `[channels]`, float32 bias `[channels]`.
+    """
+    weight, bias = _shifted(source, adjustment, state)
+    steps = None if adjustment.steps is None else as_tensor(adjustment.steps, bias)
+    return quantize_weight(weight, bias, input_scale, steps)
+
+
+def _shifted(
+    source: Source, adjustment: Adjustment, state: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    weight, bias = adjusted(source, adjustment, state)
+    if adjustment.shift is None:
+        return weight, bias
+    return weight, bias + as_tensor(adjustment.shift, bias)
 
 
 def _input_scales(program: Program) -> dict[str, float]:

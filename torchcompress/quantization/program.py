@@ -7,7 +7,8 @@ from typing import Any, Self
 
 Result = str | None | list[Any] | dict[str, Any]
 """What a program returns: a value id, None, `["tuple" | "list", item, ...]`, `{key: item}` or
-`["OrderedDict", {key: item}]`."""
+`["OrderedDict", {key: item}]`; of a train-mode program, which is no plain data, also
+`[NamedTuple, item, ...]`."""
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -157,6 +158,8 @@ def map_result(result: Result, values: dict[str, Any]) -> Any:
     items = [map_result(item, values) for item in result[1:]]
     if result[0] == "OrderedDict":
         return OrderedDict(items[0])
+    if isinstance(result[0], type):
+        return result[0](*items)
     return tuple(items) if result[0] == "tuple" else items
 
 

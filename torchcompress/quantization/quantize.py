@@ -68,7 +68,7 @@ def plan_quantization(
     name = type(model).__name__
     model = check_model(model)
     found = find_parts(model, Batches(calibration, forward, device_of(model)), config.exclude)
-    _check_globs(found, config)
+    check_globs(found, config)
     state = model.state_dict()
     parts: dict[str, PlanPart] = {}
     left: list[Row] = []
@@ -84,17 +84,27 @@ def plan_quantization(
         else:
             left += made.rows
     if not parts:
-        why = f": {found.split['']}" if "" in found.split else ""
-        raise UnsupportedError(
-            f"nothing in this model can be quantized{why}",
-            where=name,
-            hint="it needs a convolution or a linear layer that config.exclude does not match",
-        )
+        raise nothing_to_quantize(found, name)
     left += left_rows(found, found.parts, config.exclude)
     return QuantizationPlan(parts, tuple(left), found.split)
 
 
-def _check_globs(found: Partition, config: QuantizationConfig) -> None:
+def nothing_to_quantize(found: Partition, where: str) -> UnsupportedError:
+    """Returns the error of a model none of whose layers can become int8.
+
+    Args:
+        found: Its parts.
+        where: The model.
+    """
+    why = f": {found.split['']}" if "" in found.split else ""
+    return UnsupportedError(
+        f"nothing in this model can be quantized{why}",
+        where=where,
+        hint="it needs a convolution or a linear layer that config.exclude does not match",
+    )
+
+
+def check_globs(found: Partition, config: QuantizationConfig) -> None:
     """Checks that each glob matches a layer of a part or a module around the parts.
 
     Raises:

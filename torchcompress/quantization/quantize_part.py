@@ -122,7 +122,7 @@ def draft_part(
         TraceError: The program does not compute what the model computes.
         CalibrationError: Data that does not fit or is not finite, or that never ran a layer.
     """
-    excluded = _excluded(traced, config)
+    excluded = excluded_layers(traced, config)
     shapes = check_trace(
         ProgramModule(traced, folded_tensors(sources, state)), want, batches, where
     )
@@ -154,7 +154,18 @@ def finish(draft: Draft, batches: Batches) -> PlanPart:
     """Lowers a draft and measures noise and cost of each layer on the first batch."""
     model, made = draft.int8_model()
     module = draft.float_module()
-    noise, macs = _noise(model, module, batches, made), op_macs(module, batches)
+    return plan_part(draft, _noise(model, module, batches, made), op_macs(module, batches))
+
+
+def plan_part(draft: Draft, noise: Mapping[str, float | None], macs: Mapping[str, int]) -> PlanPart:
+    """Lowers a draft.
+
+    Args:
+        draft: What is to become of the program.
+        noise: SQNR in dB of each layer's output, by value, where it was measured.
+        macs: Multiply-accumulates of each operation for one sample, by output.
+    """
+    model, _ = draft.int8_model()
     stored = draft.stored
     rows = tuple(
         _row(op, draft, stored, noise, macs.get(op.output, 0))
@@ -168,7 +179,7 @@ def finish(draft: Draft, batches: Batches) -> PlanPart:
 _PRODUCT = "a product of two activations"
 
 
-def _excluded(program: Program, config: QuantizationConfig) -> set[str]:
+def excluded_layers(program: Program, config: QuantizationConfig) -> set[str]:
     """Returns the names of the calls that stay float; a layer's calls stay so together."""
     layers = [op.name for op in program.ops if op.kind in LAYERS]
     return {

@@ -104,8 +104,12 @@ class Constant:
 
     def value(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Returns a copy of the tensor, out of a model's state_dict."""
+        return self.live(tensors).detach().clone()
+
+    def live(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Returns the tensor itself."""
         if self.name is not None:
-            return tensors[self.name].detach().clone()
+            return tensors[self.name]
         device = next((tensor.device for tensor in tensors.values()), None)
         dtype = torch.float32 if self.dtype == "float32" else torch.int64
         return torch.tensor(self.numbers, dtype=dtype, device=device).view(self.shape)
@@ -152,27 +156,50 @@ def fold(source: Source, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
     Returns:
         Weight of `source.shape` (of its rows) and bias `[channels]`, both float64.
     """
-    device = tensors[next(iter(source.expected_shapes()))].device
-    weight = (
-        tensors[source.weight].double()
-        if source.weight is not None
-        else torch.ones(source.shape, dtype=torch.float64, device=device)
-    )
-    zeros = torch.zeros(source.channels, dtype=torch.float64, device=device)
+    gains, bias = fold_vectors(source, tensors)
+    weight = unfolded_weight(source, tensors).double()
+    for gain in gains:
+        weight = scale_outputs(weight, gain, source.transposed_groups)
+    return weight, bias
+
+
+def unfolded_weight(source: Source, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Returns a layer's weight without its norms: ones, where it is a norm alone."""
+    if source.weight is None:
+        return torch.ones(source.shape, device=_device(source, tensors))
+    weight = tensors[source.weight]
+    return weight if source.rows is None else weight[slice(*source.rows)]
+
+
+def fold_vectors(source: Source, tensors: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Returns what a layer's norms multiply its outputs by, and its bias.
+
+    Args:
+        source: The layer.
+        tensors: The model's state_dict.
+
+    Returns:
+        A gain `[channels]` for each norm, and the folded bias `[channels]`, in float64.
+    """
+    zeros = torch.zeros(source.channels, dtype=torch.float64, device=_device(source, tensors))
     bias = zeros if source.bias is None else tensors[source.bias].double()
-    if source.rows is not None:
-        picked = slice(*source.rows)
-        weight, bias = weight[picked], bias if source.bias is None else bias[picked]
+    if source.rows is not None and source.bias is not None:
+        bias = bias[slice(*source.rows)]
     if source.zeroed is not None:
-        bias = bias.index_fill(0, torch.arange(*source.zeroed, device=device), 0.0)
+        bias = bias.index_fill(0, torch.arange(*source.zeroed, device=bias.device), 0.0)
+    gains: list[Tensor] = []
     for norm in source.norms:
         gain = (tensors[norm.var].double() + norm.eps).rsqrt()
         if norm.weight is not None:
             gain = gain * tensors[norm.weight].double()
         shift = zeros if norm.bias is None else tensors[norm.bias].double()
-        weight = scale_outputs(weight, gain, source.transposed_groups)
         bias = (bias - tensors[norm.mean].double()) * gain + shift
-    return weight, bias
+        gains.append(gain)
+    return gains, bias
+
+
+def _device(source: Source, tensors: Mapping[str, Tensor]) -> torch.device:
+    return tensors[next(iter(source.expected_shapes()))].device
 
 
 def scale_outputs(weight: Tensor, gain: Tensor, transposed_groups: int) -> Tensor:

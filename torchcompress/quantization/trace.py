@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.modules import undisturbed
@@ -21,6 +21,9 @@ from torchcompress.quantization.tracing import COPY, Parameter, Tracing, Value
 
 VIEWS = MOVEMENT - {"cat", "stack", "take", "repeat", "repeat_interleave", "flip", "roll"}
 """Kinds whose output may share memory with their input."""
+
+_READ_WHOLE = (nn.ChannelShuffle, nn.MultiheadAttention, FrozenBatchNorm2d, StochasticDepth)
+"""Modules that one call stands for."""
 
 
 class _Tracer(fx.Tracer):
@@ -40,7 +43,7 @@ class _Tracer(fx.Tracer):
         self.returned: Any = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, nn.ChannelShuffle | nn.MultiheadAttention | FrozenBatchNorm2d)
+        known = isinstance(m, _READ_WHOLE)
         return known or super().is_leaf_module(m, module_qualified_name)
 
     def create_args_for_root(
@@ -180,7 +183,9 @@ def _result(state: Tracing, value: Any) -> Result:
         items = {key: _result(state, item) for key, item in value.items()}
         return ["OrderedDict", items] if isinstance(value, OrderedDict) else items
     if isinstance(value, list | tuple):
-        kind = "list" if isinstance(value, list) else "tuple"
+        kind: Any = "list" if isinstance(value, list) else "tuple"
+        if state.training and hasattr(value, "_fields"):
+            kind = type(value)
         return [kind, *(_result(state, item) for item in value)]
     raise state.unsupported(f"a result that is {type(value).__name__}")
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import stochastic_depth
+from torchvision.ops import StochasticDepth, stochastic_depth
 
 from torchcompress.quantization.calls.call import Call, Handler
 from torchcompress.quantization.tracing import Parameter, Tracing, Value
@@ -94,12 +94,14 @@ def _dropout(
     inplace: bool = False,
     *,
     name: str,
+    module: str | None = None,
 ) -> Value:
+    """Appends a dropout where the train-mode forward pass is read; `module` is its path, if any."""
     if not training or p == 0:
         return input
     if not state.training:
         raise state.unsupported("dropout that stays on in eval mode", "pass training=self.training")
-    return state.emit("dropout", input, name=name, p=float(p))
+    return state.emit("dropout", input, name=name, p=float(p), module=module)
 
 
 def _stochastic_depth(
@@ -109,7 +111,8 @@ def _stochastic_depth(
 
 
 def _dropout_module(state: Tracing, path: str, module: Any, x: Value) -> Value:
-    return _dropout(state, x, module.p, state.training, name=_DROPOUTS[type(module)])
+    name = _DROPOUTS[type(module)]
+    return _dropout(state, x, module.p, state.training, name=name, module=path)
 
 
 def _activation(name: str, *targets: Any, inplace: tuple[Any, ...] = ()) -> Call:
@@ -174,6 +177,7 @@ _DROPOUTS: dict[type[nn.Module], str] = {
     nn.Dropout2d: "dropout2d",
     nn.Dropout3d: "dropout3d",
     nn.AlphaDropout: "alpha_dropout",
+    StochasticDepth: "stochastic_depth",
 }
 MODULES: dict[type[nn.Module], Handler] = {
     **dict.fromkeys(

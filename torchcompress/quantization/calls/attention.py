@@ -43,6 +43,8 @@ def _multihead(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Value, Opaque | None]:
+    if state.training and module.dropout > 0:
+        raise state.unsupported("attention that drops weights in training", "set its dropout to 0")
     if key_padding_mask is not None:
         raise state.unsupported("a key padding mask")
     if module.bias_k is not None or module.add_zero_attn:

@@ -69,6 +69,8 @@ def read_call(
         if inplace:
             _check_writable(state, type(module).__name__, args, kwargs)
         return _read_module(state, str(node.target), module, args, kwargs), inplace
+    if isinstance(node.target, type) and issubclass(node.target, tuple):
+        return args, False
     call, title = _FUNCTIONS.get(node.target), _title(node.target)
     if call is None:
         raise state.unsupported(f"the operation {title}")

@@ -113,7 +113,13 @@ POINTWISE: dict[str, Kind] = {
 }
 TRAINING: dict[str, Kind] = {
     "dropout": Kind(
-        lambda a: lambda x: x, {"name": lambda v: type(v) is str, "p": is_number}, result="same"
+        lambda a: lambda x: x,
+        {
+            "name": lambda v: type(v) is str,
+            "p": is_number,
+            "module": checks.optional(lambda v: type(v) is str),
+        },
+        result="same",
     )
 }
 """Kinds that act in training alone: an int8 program has none."""
