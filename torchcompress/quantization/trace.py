@@ -37,6 +37,8 @@ class _Tracer(fx.Tracer):
         returned: What the call returned, in its own containers.
     """
 
+    proxy_buffer_attributes = True
+
     def __init__(self, path: str, call: ObservedCall | None) -> None:
         super().__init__()
         self._path, self._call = path, call

@@ -81,7 +81,12 @@ def _softmax2d(state: Tracing, path: str, module: nn.Module, x: Value) -> Value:
 
 
 def _normalize(
-    state: Tracing, input: Value, p: float = 2.0, dim: int = 1, eps: float = 1e-12
+    state: Tracing,
+    input: Value,
+    p: float = 2.0,
+    dim: int = 1,
+    eps: float = 1e-12,
+    out: None = None,
 ) -> Value:
     return state.emit("normalize", input, p=p, dim=dim, eps=eps)
 

@@ -19,8 +19,10 @@ def _arithmetic(state: Tracing, input: Any, other: Any, *, alpha: float = 1, nam
     tensors = [v for v in operands if isinstance(v, Value)]
     numbers = [float(v) for v in operands if isinstance(v, int | float)]
     if alpha != 1 and name in ("add", "sub"):
-        other = _arithmetic(state, other, alpha, name="mul")
-        return _arithmetic(state, input, other, name=name)
+        scaled = (
+            state.emit("mul_scalar", other, value=float(alpha)) if tensors[1:] else other * alpha
+        )
+        return _arithmetic(state, input, scaled, name=name)
     if len(tensors) == 2 and name in ("add", "sub", "mul", "div"):
         return state.emit(name, *tensors)
     if len(tensors) == 1 and len(numbers) == 1:
@@ -69,9 +71,11 @@ def _square(state: Tracing, input: Value) -> Value:
     return state.emit("pow_scalar", input, value=2.0)
 
 
-def _reduce(state: Tracing, input: Value, dim: Any, keepdim: bool = False, *, name: str) -> Value:
-    dims = [dim] if isinstance(dim, int) else list(dim)
-    if name == "mean" and sorted(dims) == [2, 3]:
+def _reduce(
+    state: Tracing, input: Value, dim: Any = None, keepdim: bool = False, *, name: str
+) -> Value:
+    dims = None if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    if name == "mean" and dims is not None and sorted(dims) == [2, 3]:
         return state.emit("global_avg_pool", input, keepdim=keepdim)
     return state.emit(name, input, dims=dims, keepdim=keepdim)
 

@@ -197,7 +197,7 @@ def _part_of_shape(state: Tracing, shape: Shape, index: Any) -> Any:
                 if start < 0
                 else Shape(shape.of, start)
             )
-        if start * stop >= 0:
+        if (start < 0) == (stop < 0):
             return tuple(state.size(shape.of, d) for d in range(start, stop))
     raise state.unsupported("a part of a shape whose length is not known")
 
@@ -205,10 +205,12 @@ def _part_of_shape(state: Tracing, shape: Shape, index: Any) -> Any:
 def _index(state: Tracing, x: Value, index: Any) -> Value:
     """Appends the slices, picks and new dimensions of `x[index]`, one by one."""
     items = list(index) if isinstance(index, tuple) else [index]
-    if len(items) == 1 and isinstance(items[0], Parameter):
-        return state.emit("take", x, state.constant(items[0]))
-    if len(items) == 1 and isinstance(items[0], Value):
-        return state.emit("take", x, items[0])
+    if (
+        items
+        and isinstance(items[-1], Value | Parameter)
+        and items[:-1] == [slice(None)] * (len(items) - 1)
+    ):
+        return _take(state, x, len(items) - 1, items[-1])
     plain = (int, slice, type(None), type(Ellipsis))
     if any(isinstance(i, bool) or not isinstance(i, plain) for i in items):
         raise state.unsupported("indexing a tensor with this")
@@ -222,6 +224,11 @@ def _index(state: Tracing, x: Value, index: Any) -> Value:
         x, kept = _index_one(state, x, item, dim)
         dim -= kept
     return x
+
+
+def _take(state: Tracing, x: Value, dim: int, index: Any) -> Value:
+    given = state.constant(index) if isinstance(index, Parameter) else index
+    return state.emit("take", x, given, dim=dim)
 
 
 def _index_one(state: Tracing, x: Value, item: Any, dim: int) -> tuple[Value, int]:
@@ -270,6 +277,7 @@ FUNCTIONS: list[Call] = [
     Call(_chunk, (torch.chunk, "chunk")),
     Call(_split, (torch.split, "split")),
     Call(_tensor_split, (torch.tensor_split, "tensor_split")),
+    Call(_take, (torch.index_select, "index_select")),
     Call(_unbind, (torch.unbind, "unbind")),
     Call(_reshape, (torch.reshape, "reshape", "view"), (Integer,)),
     Call(_expand, ("expand",), (Integer,)),

@@ -71,10 +71,23 @@ def _pad_flaw(args: Args) -> str | None:
 
 
 def _resize_nearest(args: Args) -> Function:
-    size, scale, mode = args["size"], args["scale"], args["mode"]
+    mode = args["mode"]
+
+    def run(x: Tensor, *sizes: int) -> Tensor:
+        return F.interpolate(x, *resizing(args, x.dim() - 2, sizes), mode=mode)
+
+    return run
+
+
+def resizing(
+    args: Args, dims: int, sizes: tuple[int, ...]
+) -> tuple[list[int] | None, list[float] | None]:
+    """Returns size and factor by dimension; a single one stands for all."""
+    size, scale = args["size"], args["scale"]
     if size is None:
-        return lambda x: F.interpolate(x, scale_factor=scale, mode=mode)
-    return lambda x, *sizes: F.interpolate(x, size=filled(size, sizes), mode=mode)
+        return None, scale * dims if len(scale) == 1 else scale
+    full = filled(size, sizes)
+    return full * dims if len(full) == 1 else full, None
 
 
 def resized(args: Args) -> int:
@@ -94,6 +107,11 @@ def _chunk(args: Args) -> Function:
 
 def _chunk_flaw(args: Args) -> str | None:
     return None if args["index"] < args["chunks"] else "index beyond the chunks"
+
+
+def _take(args: Args) -> Function:
+    before = (slice(None),) * args["dim"]
+    return lambda x, index: x[(*before, index)]
 
 
 def _roll(args: Args) -> Function:
@@ -131,6 +149,11 @@ def _patch_merging(args: Args, zero: int) -> Function:
     return run
 
 
+RESIZING: dict[str, checks.Check] = {
+    "size": checks.optional(checks.list_of(checks.optional(checks.integer(1, 2**14)), 3)),
+    "scale": checks.optional(checks.list_of(lambda v: checks.is_positive(v) and v <= 64, 3)),
+}
+_COUNT = checks.integer(0, 2**10)
 _AMOUNT = checks.integer(-(2**10), 2**10)
 _BOUND = checks.integer(-(2**30), 2**30)
 
@@ -159,7 +182,7 @@ MOVEMENT: dict[str, Kind] = {
         result="same",
     ),
     "select": _moving(lambda a: lambda x: x.select(a["dim"], a["index"]), dim=DIM, index=_AMOUNT),
-    "take": Kind(lambda a: lambda x, index: x[index], operands=(2, 2), result="same", indexed=True),
+    "take": Kind(_take, {"dim": checks.integer(0, 7)}, (2, 2), result="same", indexed=True),
     "channel_shuffle": _moving(
         lambda a: lambda x: F.channel_shuffle(x, a["groups"]), groups=checks.integer(1)
     ),
@@ -174,13 +197,13 @@ MOVEMENT: dict[str, Kind] = {
     "expand": Kind(_expand, {"shape": SIZES}, sizes=lambda a: missing(a["shape"]), result="same"),
     "repeat": Kind(
         _repeat,
-        {"counts": checks.list_of(checks.optional(checks.integer(0)))},
+        {"counts": checks.list_of(checks.optional(_COUNT))},
         sizes=lambda a: missing(a["counts"]),
         result="same",
     ),
     "repeat_interleave": _moving(
         lambda a: lambda x: x.repeat_interleave(a["count"], a["dim"]),
-        count=checks.integer(1),
+        count=_COUNT,
         dim=DIM,
     ),
     "permute": _moving(lambda a: lambda x: x.permute(a["dims"]), dims=DIMS),
@@ -214,8 +237,7 @@ MOVEMENT: dict[str, Kind] = {
     "resize_nearest": Kind(
         _resize_nearest,
         {
-            "size": checks.optional(SIZES),
-            "scale": checks.optional(checks.list_of(checks.is_positive)),
+            **RESIZING,
             "mode": checks.one_of("nearest", "nearest-exact"),
         },
         sizes=resized,

@@ -53,10 +53,13 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Kind:
 
 
 def _reduction(function: Callable[..., Tensor]) -> Kind:
-    return Kind(
-        lambda a: lambda x: function(x, a["dims"], keepdim=a["keepdim"]),
-        {"dims": DIMS, "keepdim": is_bool},
-    )
+    def bind(args: Args) -> Function:
+        dims, keepdim = args["dims"], args["keepdim"]
+        return lambda x: function(
+            x, list(range(x.dim())) if dims is None else dims, keepdim=keepdim
+        )
+
+    return Kind(bind, {"dims": checks.optional(DIMS), "keepdim": is_bool})
 
 
 def _normalize(args: Args) -> Function:

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchcompress.quantization.kinds import checks
-from torchcompress.quantization.kinds.checks import SIZES, is_bool, is_number, is_positive
-from torchcompress.quantization.kinds.kind import Args, Function, Kind, filled
-from torchcompress.quantization.kinds.movement import resize_flaw, resized
+from torchcompress.quantization.kinds.checks import is_bool, is_number
+from torchcompress.quantization.kinds.kind import Args, Function, Kind
+from torchcompress.quantization.kinds.movement import RESIZING, resize_flaw, resized, resizing
 
 
 def _window(dims: int) -> dict[str, checks.Check]:
@@ -30,12 +30,11 @@ def _adaptive(function: Callable[..., Tensor], dims: int) -> Kind:
 
 
 def _interpolate(args: Args) -> Function:
-    size, scale, mode = args["size"], args["scale"], args["mode"]
-    corners, antialias = args["align_corners"], args["antialias"]
+    mode, corners, antialias = args["mode"], args["align_corners"], args["antialias"]
 
     def run(x: Tensor, *sizes: int) -> Tensor:
-        to = None if size is None else filled(size, sizes)
-        return F.interpolate(x, to, scale, mode, corners, antialias=antialias)
+        size, scale = resizing(args, x.dim() - 2, sizes)
+        return F.interpolate(x, size, scale, mode, corners, antialias=antialias)
 
     return run
 
@@ -63,8 +62,7 @@ POOLING: dict[str, Kind] = {
     "interpolate": Kind(
         _interpolate,
         {
-            "size": checks.optional(SIZES),
-            "scale": checks.optional(checks.list_of(is_positive)),
+            **RESIZING,
             "mode": checks.one_of("linear", "bilinear", "bicubic", "trilinear", "area"),
             "align_corners": checks.optional(is_bool),
             "antialias": is_bool,
