@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 from torchcompress import errors
 from torchcompress.core.history import history
 from torchcompress.core.target import Target
-from torchcompress.deploy import load, save
+from torchcompress.deploy import OnnxExport, export_onnx, load, save
 from torchcompress.distillation import DistillationTrainer, Distiller, LossTerm, losses
 from torchcompress.metrics import compare, evaluate, measure
 from torchcompress.pruning import (
@@ -50,6 +50,7 @@ __all__ = [
     "LossTerm",
     "MagnitudePruner",
     "OneShot",
+    "OnnxExport",
     "PartlyInt8Model",
     "PruningPlan",
     "QATConfig",
@@ -65,6 +66,7 @@ __all__ = [
     "convert",
     "errors",
     "evaluate",
+    "export_onnx",
     "freeze_norms",
     "freeze_ranges",
     "history",

@@ -2,5 +2,6 @@
 
 from torchcompress.deploy.architecture import build
 from torchcompress.deploy.artifact import load, read_manifest, save
+from torchcompress.deploy.onnx import OnnxExport, export_onnx
 
-__all__ = ["build", "load", "read_manifest", "save"]
+__all__ = ["OnnxExport", "build", "export_onnx", "load", "read_manifest", "save"]

@@ -24,6 +24,15 @@ def grid_for(low: float, high: float) -> QParams:
     return QParams(scale, min(max(round(-low / scale), 0), 255))
 
 
+def symmetric(grid: QParams) -> QParams:
+    """Returns the finest grid of zero point 128 that covers another one; of such a one, itself.
+
+    With 128 taken off its integers it is an int8 grid of zero point 0.
+    """
+    below, above = grid.zero_point / 128, (255 - grid.zero_point) / 127
+    return QParams(grid.scale * max(below, above), 128)
+
+
 class RangeObserver:
     """The smallest and largest value seen, then, in a second pass, a histogram between them."""
 

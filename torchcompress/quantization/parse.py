@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from torchcompress.core.errors import ArtifactError
+from torchcompress.quantization.inner_grids import needs_inner
 from torchcompress.quantization.kinds.checks import integer, is_bool, is_number
 from torchcompress.quantization.operations import KINDS, RESIDUAL_ACTIVATIONS, ROUNDED, STORED
 from torchcompress.quantization.program import CallForm, Op, Program, QParams, Result
@@ -62,7 +63,7 @@ def _parse_input(pair: Any) -> tuple[str, str]:
 
 
 def _parse_op(data: Any, where: str) -> Op:
-    keys = ("kind", "output", "inputs", "args", "layer", "name", "int8", "out")
+    keys = ("kind", "output", "inputs", "args", "layer", "name", "int8", "out", "inner")
     fields = _fields(data, keys, where)
     kind = fields["kind"]
     _need(type(kind) is str and kind in STORED, f"unknown kind {kind!r}", where)
@@ -81,7 +82,9 @@ def _parse_op(data: Any, where: str) -> Op:
     _need(type(fields["name"]) is str and len(fields["name"]) < 1000, "name must be text", where)
     _need(is_bool(fields["int8"]), "int8 must be true or false", where)
     out = _parse_grid(fields["out"], where)
-    op = Op(kind, fields["output"], tuple(inputs), args, layer, fields["name"], fields["int8"], out)
+    inner = _parse_grid(fields["inner"], where)
+    names = (fields["output"], tuple(inputs))
+    op = Op(kind, *names, args, layer, fields["name"], fields["int8"], out, inner)
     _check_op(op, where)
     return op
 
@@ -93,6 +96,7 @@ def _check_op(op: Op, where: str) -> None:
     _need(not op.int8 or op.kind in _CAN_BE_INT8, f"{op.kind} cannot be int8", where)
     _need(op.out is None or rounded, "a float op has no grid", where)
     _need(op.out is not None or not integer or op.kind in _CAN_OMIT_GRID, "needs a grid", where)
+    _need(op.inner is None or needs_inner(op), "takes no inner grid", where)
     if op.kind == "conv2d" and len(op.inputs) == 2:
         _need(not op.int8 or op.out is not None, "an int8 sum needs a grid", where)
         _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)

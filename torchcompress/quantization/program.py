@@ -42,6 +42,8 @@ class Op:
         int8: Its weights are int8; it computes on integers where its inputs are uint8, else in
             float32.
         out: The grid of its uint8 output; None is a float32 (or integer) output.
+        inner: The grid over which a convolution's own products range, before its sum and
+            activation; for runtimes that store these. None where it is not known or not needed.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Op:
     name: str = ""
     int8: bool = False
     out: QParams | None = None
+    inner: QParams | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the operation as JSON values."""
@@ -63,8 +66,13 @@ class Op:
             "layer": self.layer,
             "name": self.name,
             "int8": self.int8,
-            "out": None if self.out is None else [self.out.scale, self.out.zero_point],
+            "out": _grid_to_json(self.out),
+            "inner": _grid_to_json(self.inner),
         }
+
+
+def _grid_to_json(grid: QParams | None) -> list[float | int] | None:
+    return None if grid is None else [grid.scale, grid.zero_point]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From one traced program to its int8 form: a draft that algorithms may change, then a plan."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -18,11 +18,13 @@ from torchcompress.quantization.calibrate import (
 )
 from torchcompress.quantization.config import QuantizationConfig
 from torchcompress.quantization.fuse import fuse
+from torchcompress.quantization.inner_grids import with_inner_grids
 from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.selftest import native_works
 from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.model import Int8Model
+from torchcompress.quantization.observers import symmetric
 from torchcompress.quantization.operations import LAYERS
 from torchcompress.quantization.placement import slower_layers
 from torchcompress.quantization.plan_part import PlanPart, int8_tensors
@@ -134,6 +136,8 @@ def draft_part(
     observers, extents = observe_ranges(module, batches, classes, config.ranges == "mse")
     stored = uint8_classes(fused, classes, int8)
     by_class = {name: observers[name].grid() for name in stored}
+    if config.symmetric:
+        by_class = {name: symmetric(grid) for name, grid in by_class.items()}
     grids = {value: by_class[name] for value, name in classes.items() if name in stored}
     warn_uneven_branches(fused, extents, grids)
     once = fused.without_inputs()
@@ -151,10 +155,15 @@ def draft_part(
 
 
 def finish(draft: Draft, batches: Batches) -> PlanPart:
-    """Lowers a draft and measures noise and cost of each layer on the first batch."""
+    """Lowers a draft and measures noise, cost and inner grids at each layer on the first batch."""
     model, made = draft.int8_model()
     module = draft.float_module()
-    return plan_part(draft, _noise(model, module, batches, made), op_macs(module, batches))
+    inputs = first_inputs(module, batches)
+    native = inputs[0].device.type == "cpu" and native_works()
+    bind = kernels.bind if native else reference.bind
+    noise = _noise(model, module, inputs, made, bind)
+    part = plan_part(draft, noise, op_macs(module, batches))
+    return replace(part, program=with_inner_grids(part.program, model.tensors, inputs, bind))
 
 
 def plan_part(draft: Draft, noise: Mapping[str, float | None], macs: Mapping[str, int]) -> PlanPart:
@@ -190,11 +199,13 @@ def excluded_layers(program: Program, config: QuantizationConfig) -> set[str]:
 
 
 def _noise(
-    model: Int8Model, module: ProgramModule, batches: Batches, made: Mapping[str, str]
+    model: Int8Model,
+    module: ProgramModule,
+    inputs: Sequence[Tensor],
+    made: Mapping[str, str],
+    bind: interpreter.Bind,
 ) -> dict[str, float | None]:
     """Returns the SQNR in dB of each layer's output, by value of the float program."""
-    inputs = first_inputs(module, batches)
-    native = inputs[0].device.type == "cpu" and native_works()
     steps = interpreter.steps(module.program, module.tensors, inputs, types=module.types)
     found = measure_sqnr(
         (
@@ -205,7 +216,7 @@ def _noise(
         model.program,
         model.tensors,
         inputs,
-        kernels.bind if native else reference.bind,
+        bind,
     )
     return {op.output: found[made[op.output]] for op in module.program.ops if op.kind in LAYERS}
 
