@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 from torchcompress import errors
 from torchcompress.core.history import history
 from torchcompress.core.target import Target
-from torchcompress.deploy import OnnxExport, export_onnx, load, save
+from torchcompress.deploy import CompiledModel, OnnxExport, compile, export_onnx, load, save
 from torchcompress.distillation import DistillationTrainer, Distiller, LossTerm, losses
 from torchcompress.metrics import compare, evaluate, measure
 from torchcompress.pruning import (
@@ -41,6 +41,7 @@ from torchcompress.training import Trainer, TrainerConfig
 
 __all__ = [
     "ChannelPruner",
+    "CompiledModel",
     "Cubic",
     "DistillationTrainer",
     "Distiller",
@@ -63,6 +64,7 @@ __all__ = [
     "Trainer",
     "TrainerConfig",
     "compare",
+    "compile",
     "convert",
     "errors",
     "evaluate",

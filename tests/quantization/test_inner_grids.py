@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchcompress.errors import ArtifactError
-from torchcompress.quantization import Int8Model, quantize
+from torchcompress.quantization import Int8Model, QuantizationConfig, quantize
 from torchcompress.quantization.parse import parse_program
+
+ALL = QuantizationConfig(placement="all")
 
 
 class Endings(nn.Module):
@@ -39,7 +41,7 @@ def inner_ranges(model: Int8Model) -> dict[str, tuple[float, float] | None]:
 
 def test_it_spans_what_a_convolution_makes_before_its_sum_and_activation() -> None:
     model, x = Endings().eval(), torch.randn(8, 3, 10, 10)
-    quantized = quantize(model, [x])
+    quantized = quantize(model, [x], ALL)
     assert isinstance(quantized, Int8Model)
     seen: dict[str, Tensor] = {}
     for name, module in model.named_children():
@@ -57,7 +59,7 @@ def test_it_spans_what_a_convolution_makes_before_its_sum_and_activation() -> No
 
 
 def test_it_is_kept_in_json_and_refused_where_it_has_no_meaning() -> None:
-    model = quantize(Endings().eval(), [torch.randn(2, 3, 8, 8)])
+    model = quantize(Endings().eval(), [torch.randn(2, 3, 8, 8)], ALL)
     assert isinstance(model, Int8Model)
     data = model.program.to_json()
     assert parse_program(data) == model.program

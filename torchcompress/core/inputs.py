@@ -27,12 +27,25 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
     Raises:
         CompressError: `inputs` is none of these.
     """
+    args, kwargs = arguments(inputs)
+    return model(*args, **kwargs)
+
+
+def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns example inputs as positional and keyword arguments.
+
+    Args:
+        inputs: A tensor, a tuple of positional inputs or a dict of keyword inputs.
+
+    Raises:
+        CompressError: `inputs` is none of these.
+    """
     if isinstance(inputs, Tensor):
-        return model(inputs)
+        return (inputs,), {}
     if isinstance(inputs, tuple):
-        return model(*inputs)
+        return inputs, {}
     if isinstance(inputs, Mapping):
-        return model(**inputs)
+        return (), dict(inputs)
     raise CompressError(
         f"example inputs are a tensor, a tuple or a dict, not {type(inputs).__name__}",
         where="x",

@@ -11,6 +11,7 @@ from torchcompress.quantization import interpreter
 from torchcompress.quantization.observers import grid_for
 from torchcompress.quantization.operations import Function, Tensors
 from torchcompress.quantization.program import Op, Program, QParams
+from torchcompress.quantization.value_types import ValueType
 
 CLAMPS = (None, "relu", "relu6")
 """Activations that a grid's own ends can stand for."""
@@ -33,7 +34,7 @@ def with_inner_grids(
 
     def observing(op: Op, types: Any, tensors: Tensors, shapes: Any) -> Function:
         run = bind(op, types, tensors, shapes)
-        if not needs_inner(op):
+        if not needs_inner(op, types):
             return run
         plain = bind(bare(op), types[:1], tensors, shapes[:1])
 
@@ -51,9 +52,14 @@ def with_inner_grids(
     )
 
 
-def needs_inner(op: Op) -> bool:
-    """Returns whether a kernel that only writes uint8 would need a grid that `op.out` is not."""
-    if not op.int8 or op.kind != "conv2d":
+def needs_inner(op: Op, types: Sequence[ValueType]) -> bool:
+    """Returns whether a kernel that only writes uint8 would need a grid that `op.out` is not.
+
+    Args:
+        op: The operation.
+        types: Of its inputs.
+    """
+    if not takes_inner(op) or not isinstance(types[0], QParams):
         return False
     return len(op.inputs) > 1 or op.out is None or op.args["activation"] not in CLAMPS
 
@@ -62,3 +68,8 @@ def bare(op: Op) -> Op:
     """Returns a convolution without its sum and activation, with a float32 output."""
     args = {**op.args, "activation": None}
     return replace(op, inputs=op.inputs[:1], args=args, out=None, inner=None)
+
+
+def takes_inner(op: Op) -> bool:
+    """Returns whether an operation of this kind may know its inner grid."""
+    return op.int8 and op.kind == "conv2d"

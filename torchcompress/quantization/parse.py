@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from torchcompress.core.errors import ArtifactError
-from torchcompress.quantization.inner_grids import needs_inner
+from torchcompress.quantization.inner_grids import takes_inner
 from torchcompress.quantization.kinds.checks import integer, is_bool, is_number
 from torchcompress.quantization.operations import KINDS, RESIDUAL_ACTIVATIONS, ROUNDED, STORED
 from torchcompress.quantization.program import CallForm, Op, Program, QParams, Result
@@ -96,7 +96,7 @@ def _check_op(op: Op, where: str) -> None:
     _need(not op.int8 or op.kind in _CAN_BE_INT8, f"{op.kind} cannot be int8", where)
     _need(op.out is None or rounded, "a float op has no grid", where)
     _need(op.out is not None or not integer or op.kind in _CAN_OMIT_GRID, "needs a grid", where)
-    _need(op.inner is None or needs_inner(op), "takes no inner grid", where)
+    _need(op.inner is None or takes_inner(op), "takes no inner grid", where)
     if op.kind == "conv2d" and len(op.inputs) == 2:
         _need(not op.int8 or op.out is not None, "an int8 sum needs a grid", where)
         _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)

@@ -65,7 +65,8 @@ def symmetric_model(float_model: nn.Module, images: Tensor) -> Int8Model:
 
 
 def quantized(model: nn.Module, images: Tensor, symmetric: bool = False) -> Int8Model:
-    result = quantize(model, [images], QuantizationConfig(symmetric=symmetric))
+    # Where a layer runs must not hang on what was measured here.
+    result = quantize(model, [images], QuantizationConfig(placement="all", symmetric=symmetric))
     assert isinstance(result, Int8Model)
     return result
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchcompress import Target, export_onnx, prune_channels, quantize
+from torchcompress import QuantizationConfig, Target, export_onnx, prune_channels, quantize
 from torchcompress.deploy.onnx import OnnxExport, check, qdq
 from torchcompress.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.quantization import Int8Model
+
+ALL = QuantizationConfig(placement="all")
 
 
 def test_each_uint8_value_is_the_models_to_a_step(files: dict[str, OnnxExport]) -> None:
@@ -56,7 +58,7 @@ def test_a_file_of_large_layers_is_a_quarter_of_the_float_one(
 ) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(432, 400), nn.ReLU(), nn.Linear(400, 400)).eval()
-    small = export_onnx(quantize(model, [images]), tmp_path / "int8.onnx", images)
+    small = export_onnx(quantize(model, [images], ALL), tmp_path / "int8.onnx", images)
     large = export_onnx(model, tmp_path / "float.onnx", images[:1])
     assert small.file_bytes < 0.28 * large.file_bytes
     assert large.file_bytes == (tmp_path / "float.onnx").stat().st_size
@@ -90,7 +92,9 @@ def test_a_file_that_computes_something_else_is_not_written(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    model = quantize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), [images])
+    model = quantize(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), [images], ALL
+    )
     (tmp_path / "m.onnx").write_text("older")
     right = qdq._integer
     monkeypatch.setattr(qdq, "_integer", lambda value, preset: right(min(value + 2, 255), preset))

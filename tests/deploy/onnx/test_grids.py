@@ -36,7 +36,7 @@ def test_what_the_grid_before_a_sum_clips_changes_nothing(
 ) -> None:
     if activation == "relu":
         out = QParams(out.scale, 0)
-    inner = inner_grid(conv(out, activation, 2), residual)
+    inner = inner_grid(conv(out, activation, 2), [QParams(1.0, 0), residual])
     assert inner is not None
     low, high = limits(inner)
     r = (other - residual.zero_point) * residual.scale
@@ -51,7 +51,7 @@ def test_what_the_grid_before_a_sum_clips_changes_nothing(
 def test_what_the_grid_before_an_activation_clips_is_half_a_step(
     out: QParams, activation: str, y: float
 ) -> None:
-    inner = inner_grid(conv(out, activation, 1), None)
+    inner = inner_grid(conv(out, activation, 1), [QParams(1.0, 0)])
     assert inner is not None
     low, high = limits(inner)
     act = ACTIVATIONS[activation]
@@ -62,11 +62,11 @@ def test_what_the_grid_before_an_activation_clips_is_half_a_step(
 
 def test_what_calibration_saw_narrows_it_and_is_all_there_is_of_a_float_output() -> None:
     out, seen = QParams(0.1, 128), QParams(0.01, 100)
-    assert same(inner_grid(conv(out, "silu", 1, seen), None), seen)
+    assert same(inner_grid(conv(out, "silu", 1, seen), [QParams(1.0, 0)]), seen)
     floating = Op("conv2d", "y", ("x",), {"activation": None}, "l", "l", True, None, seen)
-    assert same(inner_grid(floating, None), seen)
+    assert same(inner_grid(floating, [QParams(1.0, 0)]), seen)
     unknown = Op("conv2d", "y", ("x",), {"activation": None}, "l", "l", True, None)
-    assert inner_grid(unknown, None) is None
+    assert inner_grid(unknown, [QParams(1.0, 0)]) is None
 
 
 @given(grids)

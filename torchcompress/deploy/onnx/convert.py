@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchcompress.core.errors import CompressError, UnsupportedError
-from torchcompress.core.inputs import Inputs
+from torchcompress.core.inputs import Inputs, arguments
 
 OPSETS = range(18, 24)
 _LARGEST_FILE = 2**31 - 1
@@ -42,8 +42,7 @@ def to_onnx(
     size = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     if size > _LARGEST_FILE:
         raise UnsupportedError("its tensors pass the 2 GB of an ONNX file", where="model")
-    args = () if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
-    kwargs = dict(x) if isinstance(x, Mapping) else {}
+    args, kwargs = arguments(x)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -13,6 +13,7 @@ from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedE
 from torchcompress.core.files import real_file, replacing
 from torchcompress.core.inputs import Inputs, call, map_tensors, tensors_in
 from torchcompress.core.modules import undisturbed, unwrapped
+from torchcompress.deploy.onnx.arguments import GraphArguments
 from torchcompress.deploy.onnx.grids import changed_grids
 from torchcompress.deploy.onnx.parts import exchanged, int8_parts
 from torchcompress.deploy.onnx.presets import Preset, find_preset
@@ -104,23 +105,29 @@ def export_onnx(
         ArtifactError: A place that cannot be written.
     """
     path, found = Path(path), find_preset(preset)
-    require_onnx()
-    model = unwrapped(model)
     _check_place(path)
-    made = quantized_onnx(model, x, found, opset)
-    changed = (
-        sum(changed_grids(part.program) for part in int8_parts(model).values())
-        if found.symmetric
-        else 0
-    )
-    differences, ratio = _checked(made, model, x, found) if check else (None, None)
-    stripped(made)
+    made, differences, ratio = checked_onnx(model, x, found, opset=opset, check=check)
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(made.SerializeToString())
     except OSError as error:
         raise ArtifactError(f"cannot be written: {error.strerror}", where=str(path)) from error
+    parts = int8_parts(model).values() if found.symmetric else ()
+    changed = sum(changed_grids(part.program) for part in parts)
     return OnnxExport(path, preset, path.stat().st_size, changed, differences, ratio)
+
+
+def checked_onnx(
+    model: nn.Module, x: Inputs, preset: Preset, *, opset: int, check: bool
+) -> tuple["onnx.ModelProto", "Differences | None", float | None]:
+    """Returns the file of a model, and how it differs; args and errors are `export_onnx`'s."""
+    require_onnx()
+    model = unwrapped(model)
+    x = GraphArguments(model, x).example
+    made = _quantized(model, x, preset, opset)
+    differences, ratio = _compared(made, model, x, preset) if check else (None, None)
+    _strip(made)
+    return made, differences, ratio
 
 
 def _check_place(path: Path) -> None:
@@ -147,8 +154,8 @@ def require_onnx() -> None:
         )
 
 
-def quantized_onnx(model: nn.Module, x: Inputs, preset: Preset, opset: int) -> "onnx.ModelProto":
-    """Returns the file of a model, its nodes still marked; errors are those of `export_onnx`."""
+def _quantized(model: nn.Module, x: Inputs, preset: Preset, opset: int) -> "onnx.ModelProto":
+    """Returns the file of a model, its nodes still marked."""
     from torchcompress.deploy.onnx.convert import to_onnx
     from torchcompress.deploy.onnx.qdq import QdqModule
 
@@ -170,7 +177,7 @@ def _output_names(model: nn.Module, x: Inputs, taken: Sequence[str]) -> list[str
     return paths if plain else [f"output{path}" for path in paths]
 
 
-def _checked(
+def _compared(
     made: "onnx.ModelProto", model: nn.Module, x: Inputs, preset: Preset
 ) -> tuple["Differences | None", float | None]:
     from torchcompress.deploy.onnx.check import check_outputs, check_values, measured_sqnr
@@ -181,7 +188,7 @@ def _checked(
     return check_values(made, model, x, preset), measured_sqnr(made, model, x, preset)
 
 
-def stripped(made: "onnx.ModelProto") -> None:
+def _strip(made: "onnx.ModelProto") -> None:
     """Drops what only the exporter and the check need, such as stack traces."""
     del made.metadata_props[:], made.graph.metadata_props[:]
     for item in (*made.graph.node, *made.graph.value_info, *made.graph.input, *made.graph.output):

@@ -1,13 +1,13 @@
 """Grids that a runtime needs and the int8 program does not use."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torchcompress.quantization.inner_grids import needs_inner
 from torchcompress.quantization.observers import grid_for, symmetric
 from torchcompress.quantization.program import Op, Program, QParams
-from torchcompress.quantization.value_types import infer_types
+from torchcompress.quantization.value_types import ValueType, infer_types
 
 _SLOPES: dict[str | None, float] = {"hardswish": 1.5, "silu": 1.1}
 """The largest slopes, rounded up."""
@@ -30,24 +30,26 @@ def changed_grids(program: Program) -> int:
     return sum(op.out is not None and symmetric(op.out) != op.out for op in program.ops)
 
 
-def inner_grid(op: Op, residual: QParams | None) -> QParams | None:
+def inner_grid(op: Op, types: Sequence[ValueType]) -> QParams | None:
     """Returns the grid that a convolution's own products stand on where they are stored.
 
     It covers what calibration saw, less what saturates or rounds to zero in the end anyhow.
 
     Args:
         op: The convolution.
-        residual: Grid of what is added.
+        types: Of its inputs.
 
     Returns:
         None where none is needed, or the range is not known.
     """
-    if not needs_inner(op):
+    if not needs_inner(op, types):
         return None
     low, high = -math.inf, math.inf
     if op.out is not None:
         low, high = _effective(op.args["activation"], op.out)
-    if residual is not None:
+    if len(types) > 1:
+        residual = types[1]
+        assert isinstance(residual, QParams)
         smallest, largest = limits(residual)
         low, high = low - largest, high - smallest
     if op.inner is not None:
@@ -74,22 +76,23 @@ def allowances(program: Program) -> dict[str, int | None]:
     """Returns by how many steps each uint8 value may change where inner grids are stored.
 
     One step is the rounding of other arithmetic. None is no bound: float operations stand between
-    an inner grid and the value.
+    an inner grid and the value. Float values that an inner grid changes are None as well.
     """
     types = infer_types(program)
-    loose: set[str] = set()
     found: dict[str, int | None] = {}
     for op in program.ops:
-        residual = types[op.inputs[1]] if len(op.inputs) > 1 else None
-        inner = inner_grid(op, residual if isinstance(residual, QParams) else None)
-        unbound = not loose.isdisjoint(op.inputs)
+        inner = inner_grid(op, [types[value] for value in op.inputs])
+        unbound = any(
+            found.get(value, 1) is None and not isinstance(types[value], QParams)
+            for value in op.inputs
+        )
         if isinstance(types[op.output], QParams):
             found[op.output] = None if unbound else 1
             if inner is not None and op.out is not None and not unbound:
                 slope = _SLOPES.get(op.args["activation"], 1.0)
                 found[op.output] = 1 + math.ceil(slope * inner.scale / (2 * op.out.scale))
         elif unbound or inner is not None:
-            loose.add(op.output)
+            found[op.output] = None
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from torchcompress.core.modules import copied
-from torchcompress.quantization import Int8Model
+from torchcompress.quantization import Int8Model, PartlyInt8Model
 
 
 def exchanged(model: nn.Module, make: Callable[[str, Int8Model], nn.Module]) -> nn.Module:
@@ -17,6 +17,8 @@ def exchanged(model: nn.Module, make: Callable[[str, Int8Model], nn.Module]) -> 
     """
     if isinstance(model, Int8Model):
         return make("", model)
+    if isinstance(model, PartlyInt8Model):
+        model = model.model
     result = copied(model).eval()
     for path, part in int8_parts(result).items():
         result.set_submodule(path, make(path, part))

@@ -74,8 +74,9 @@ class QdqModule(nn.Module):
                 stored[f"{op.layer}.columns"] = weight.flatten(1).t().contiguous()
             else:
                 stored[f"{op.layer}.weight"] = weight
-            if self._preset.integer_bias:
-                gain = scale.double() * grid_of(self._types[op.inputs[0]]).scale
+            grid = self._types[op.inputs[0]]
+            if self._preset.integer_bias and isinstance(grid, QParams):
+                gain = scale.double() * grid.scale
                 stored[f"{op.output}.bias"] = (bias / gain).round().to(torch.int32)
                 stored[f"{op.output}.scale"] = gain.float()
         return stored
@@ -100,8 +101,8 @@ class QdqModule(nn.Module):
         if op.int8 and f"{op.layer}.columns" in tensors:
             return self._product(op, types, tensors)
         if op.int8 and op.kind == "conv2d" and self._preset.closed:
-            inner = inner_grid(op, grid_of(types[1]) if len(types) > 1 else None)
-            if inner is not None or not needs_inner(op):
+            inner = inner_grid(op, types)
+            if inner is not None or not needs_inner(op, types):
                 return self._closed_convolution(op, types, tensors, inner)
         if op.kind == "quantize":
             return lambda x: self._leave(x, op)
