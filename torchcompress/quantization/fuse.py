@@ -3,7 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS
+from torchcompress.quantization.operations import (
+    FUSED_ACTIVATIONS,
+    LINEAR_ACTIVATIONS,
+    RESIDUAL_ACTIVATIONS,
+)
 from torchcompress.quantization.program import Op, Program, Shapes
 from torchcompress.quantization.sources import AnySource, Source, Sources
 
@@ -149,4 +153,6 @@ def _attach_activations(program: Program) -> Program:
 def _takes_activation(op: Op, name: str) -> bool:
     if not _plain(op, _FUSING):
         return False
+    if op.kind == "linear":
+        return name in LINEAR_ACTIVATIONS
     return name in (RESIDUAL_ACTIVATIONS if len(op.inputs) > 1 else FUSED_ACTIVATIONS)

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from torchcompress.quantization.kinds.pooling import is_mean_of_windows
 from torchcompress.quantization.operations import INTEGER, ROUNDED
 from torchcompress.quantization.program import (
     Op,
@@ -27,13 +28,11 @@ def int8_ops(program: Program, shapes: Shapes, excluded: Collection[str]) -> set
 def _runs_int8(op: Op, shapes: Shapes, excluded: Collection[str]) -> bool:
     if op.name in excluded:
         return False
-    if op.kind in ("conv2d", "linear"):
+    if op.kind in ("conv1d", "conv2d", "conv3d", "linear"):
         return True
     if op.kind == "affine":
         return len(shapes[op.output]) == 4
-    # The mean over whole windows is a depthwise convolution with ones.
-    whole = op.args.get("padding") == [0, 0] and not op.args.get("ceil_mode")
-    return op.kind == "avg_pool2d" and whole
+    return op.kind == "avg_pool2d" and is_mean_of_windows(op.args)
 
 
 def uint8_classes(program: Program, classes: Mapping[str, str], int8: Collection[str]) -> set[str]:

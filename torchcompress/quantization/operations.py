@@ -10,6 +10,7 @@ from torchcompress.quantization.kinds.kind import Args, Function, Kind
 from torchcompress.quantization.kinds.layers import (
     CONSTANTS,
     FUSED_ACTIVATIONS,
+    LINEAR_ACTIVATIONS,
     NORMS,
     RESIDUAL_ACTIVATIONS,
     activate,
@@ -29,6 +30,7 @@ __all__ = [
     "INTEGER_OPERATORS",
     "KINDS",
     "LAYERS",
+    "LINEAR_ACTIVATIONS",
     "MOVEMENT",
     "RESIDUAL_ACTIVATIONS",
     "ROUNDED",

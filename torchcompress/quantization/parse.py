@@ -6,14 +6,15 @@ from typing import Any
 from torchcompress.core.errors import ArtifactError
 from torchcompress.quantization.inner_grids import takes_inner
 from torchcompress.quantization.kinds.checks import integer, is_bool, is_number
+from torchcompress.quantization.kinds.pooling import is_mean_of_windows
 from torchcompress.quantization.operations import KINDS, RESIDUAL_ACTIVATIONS, ROUNDED, STORED
 from torchcompress.quantization.program import CallForm, Op, Program, QParams, Result
 
 _VALUE = re.compile(r"v\d{1,9}")
 _LAYER = re.compile(r"[^/\x00-\x1f]{1,400}")
 _DEEPEST = 16
-_CAN_BE_INT8 = ("conv2d", "linear", "avg_pool2d", "global_avg_pool")
-_CAN_OMIT_GRID = ("conv2d", "linear")
+_CAN_OMIT_GRID = ("conv1d", "conv2d", "conv3d", "linear")
+_CAN_BE_INT8 = (*_CAN_OMIT_GRID, "avg_pool2d", "global_avg_pool")
 
 
 def _is_value(value: Any) -> bool:
@@ -101,8 +102,7 @@ def _check_op(op: Op, where: str) -> None:
         _need(not op.int8 or op.out is not None, "an int8 sum needs a grid", where)
         _need(op.args["activation"] in RESIDUAL_ACTIVATIONS, "no such fused sum", where)
     if op.kind == "avg_pool2d" and op.int8:
-        plain = op.args["padding"] == [0, 0] and not op.args["ceil_mode"]
-        _need(plain, "int8 pooling takes whole windows", where)
+        _need(is_mean_of_windows(op.args), "int8 pooling takes windows of one size", where)
 
 
 def _parse_grid(value: Any, where: str) -> QParams | None:

@@ -17,6 +17,7 @@ from torchcompress.quantization.value_types import ValueType, infer_types
 
 Shape = tuple[int, ...]
 
+_CANDIDATES = ("conv1d", "conv2d", "conv3d", "linear")
 _MARGIN = 1.1
 """Float32 must be so many times faster, so that noise decides nothing."""
 _BATCHES = (1, 8)
@@ -131,7 +132,7 @@ def slower_layers(
 
     now = lowered(found)
     for op in program.ops:
-        if op.output not in int8 or op.kind not in ("conv2d", "linear") or len(op.inputs) > 1:
+        if op.output not in int8 or op.kind not in _CANDIDATES or len(op.inputs) > 1:
             continue
         moved = lowered([*found, op.output])
         gone = [site for place, site in now.items() if place not in moved]

@@ -10,7 +10,12 @@ from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.convolution import Window
 from torchcompress.quantization.int8.padding import some_window_misses
 from torchcompress.quantization.int8.selftest import agree
-from torchcompress.quantization.operations import FUSED_ACTIVATIONS, RESIDUAL_ACTIVATIONS, activate
+from torchcompress.quantization.operations import (
+    FUSED_ACTIVATIONS,
+    LINEAR_ACTIVATIONS,
+    RESIDUAL_ACTIVATIONS,
+    activate,
+)
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
 
@@ -137,7 +142,7 @@ def test_depthwise_and_strided_layouts(channels: int, filters: int) -> None:
 @quick
 @given(grid=grids, out=st.none() | grids, rows=st.integers(1, 5), data=st.data())
 def test_linear(grid: QParams, out: QParams | None, rows: int, data: st.DataObject) -> None:
-    activation = data.draw(st.sampled_from([None, *FUSED_ACTIVATIONS]))
+    activation = data.draw(st.sampled_from([None, *LINEAR_ACTIVATIONS]))
     op = Op("linear", "y", ("x",), {"activation": activation}, "l", int8=True, out=out)
     check(op, [grid], layer(7, 33), bytes_like(rows, 33))
     check(op, [grid], layer(7, 33), bytes_like(rows, 3, 33))
@@ -193,12 +198,14 @@ def test_global_avg_pool(grid: QParams, out: QParams | None, size: int, keepdim:
 
 
 @quick
-@given(grid=grids, out=grids, kernel=st.integers(1, 3), stride=st.integers(1, 3))
-def test_avg_pool(grid: QParams, out: QParams, kernel: int, stride: int) -> None:
+@given(grid=grids, out=grids, kernel=st.integers(1, 3), stride=st.integers(1, 3), data=st.data())
+def test_avg_pool(
+    grid: QParams, out: QParams, kernel: int, stride: int, data: st.DataObject
+) -> None:
     args = {
         "kernel_size": [kernel, kernel],
         "stride": [stride, stride],
-        "padding": [0, 0],
+        "padding": [data.draw(st.integers(0, kernel // 2)), 0],
         "ceil_mode": False,
         "count_include_pad": True,
     }
@@ -242,3 +249,38 @@ def test_float_arithmetic_on_int8_weights(data: st.DataObject) -> None:
     assert torch.allclose(got.double(), activate(want, activation), rtol=1e-4, atol=1e-4)
     also = reference.bind(op, ["float"], tensors)(x)
     assert torch.allclose(also, got, rtol=1e-4, atol=1e-4)
+
+
+@quick
+@given(data=st.data())
+def test_convolution_of_lines_and_volumes(data: st.DataObject) -> None:
+    draw, dims = data.draw, data.draw(st.sampled_from([1, 3]))
+
+    def sides(low: int, high: int) -> list[int]:
+        return [draw(st.integers(low, high)) for _ in range(dims)]
+
+    groups = draw(st.sampled_from([1, 2, 4]))
+    channels, filters = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9))
+    kernel, size, padding = sides(1, 3), sides(1, 7), sides(0, 2)
+    extents = zip(size, padding, kernel, strict=True)
+    if any(s + 2 * p < k for s, p, k in extents):
+        return
+    args = {
+        "stride": sides(1, 3),
+        "padding": padding,
+        "dilation": [1] * dims,
+        "groups": groups,
+        "activation": draw(st.sampled_from([None, *FUSED_ACTIVATIONS])),
+    }
+    out = draw(st.none() | grids)
+    op = Op(f"conv{dims}d", "y", ("x",), args, "l", int8=True, out=out)
+    weights = layer(filters, channels // groups, *kernel)
+    check(op, [draw(grids)], weights, bytes_like(draw(st.integers(1, 3)), channels, *size))
+
+
+@pytest.mark.parametrize("size", [(2, 4, 2), (3, 3, 1), (4, 5, 3)])
+def test_a_strided_column_of_a_volume(size: tuple[int, ...]) -> None:
+    """One column in steps of two: oneDNN alone gets that wrong in volumes too."""
+    args = {"stride": [1, 2, 2], "padding": [1, 1, 1], "dilation": [1, 1, 1], "groups": 1}
+    op = Op("conv3d", "y", ("x",), {**args, "activation": None}, "l", int8=True)
+    check(op, [QParams(0.02, 3)], layer(64, 64, 3, 3, 3), bytes_like(2, 64, *size))

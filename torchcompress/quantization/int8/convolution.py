@@ -13,7 +13,7 @@ from torchcompress.quantization.operations import CHANNELS_LAST, Function
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution's window moves: pairs for height and width, and the groups."""
+    """How a convolution's window moves: a number for each axis, and the groups."""
 
     stride: list[int]
     padding: list[int]

@@ -23,6 +23,7 @@ from torchcompress.quantization.int8.product import (
     whole_map_convolution,
 )
 from torchcompress.quantization.int8.reference import grid_of
+from torchcompress.quantization.int8.unfused import unfused_convolution
 from torchcompress.quantization.operations import CHANNELS_LAST, Function, Tensors, quantizer
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
@@ -52,6 +53,8 @@ def bind(
         return _float(op, types, tensors, shapes)
     if op.kind == "conv2d":
         return _conv2d(layer_of(op, types, tensors), Window.of(op.args), shapes[0], overwrite)
+    if op.kind == "conv1d" or op.kind == "conv3d":
+        return _line_or_volume(op, types, tensors, shapes[0])
     if op.kind == "linear":
         return linear(layer_of(op, types, tensors), shapes[0])
     if op.kind == "max_pool2d":
@@ -96,13 +99,33 @@ def _plain(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Funct
     return convolution(layer, window, shape)
 
 
+def _line_or_volume(op: Op, types: Sequence[ValueType], tensors: Tensors, shape: Shape) -> Function:
+    layer, window = layer_of(op, types, tensors), Window.of(op.args)
+    kernel = tuple(layer.weight.shape[2:])
+    missed = some_window_misses(window, kernel, shape)
+    if missed or _is_strided_column(window, kernel, shape) or _is_thin(window, layer, shape):
+        return reference.bind(op, types, tensors)
+    return unfused_convolution(layer, window, shape)
+
+
+def _is_thin(window: Window, layer: Layer, shape: Shape) -> bool:
+    """Returns whether a volume is padded to its window's depth, in channels that are no fours.
+
+    oneDNN computes that wrongly (3.12).
+    """
+    _, channels, taps, *_ = layer.weight.shape
+    padded = window.padding[0] > 0 and shape[2] < window.dilation[0] * (taps - 1) + 1
+    return padded and channels % 4 > 0
+
+
 def _is_strided_column(window: Window, kernel: Shape, shape: Shape) -> bool:
     """Returns whether the output is one column wide, made in steps of more than one.
 
     oneDNN computes all but the first row of such a column wrongly (3.12, AMX, many channels).
     """
-    extent = window.dilation[1] * (kernel[1] - 1) + 1
-    return max(window.stride) > 1 and shape[3] + 2 * window.padding[1] - extent < window.stride[1]
+    extent = window.dilation[-1] * (kernel[-1] - 1) + 1
+    room = shape[-1] + 2 * window.padding[-1] - extent
+    return max(window.stride) > 1 and room < window.stride[-1]
 
 
 def _turned(layer: Layer, window: Window, shape: Shape, overwrite: bool) -> Function:
@@ -137,5 +160,5 @@ def _avg_pool2d(op: Op, grid: QParams, shape: Shape) -> Function:
     channels, (height, width) = shape[1], op.args["kernel_size"]
     ones = torch.ones(channels, 1, height, width, dtype=torch.int8)
     scale = torch.full((channels,), 1.0 / (height * width))
-    window = Window(op.args["stride"], [0, 0], [1, 1], channels)
+    window = Window(op.args["stride"], op.args["padding"], [1, 1], channels)
     return convolution(Layer(ones, scale, None, grid, op.out), window, shape)

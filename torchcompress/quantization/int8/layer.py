@@ -12,12 +12,15 @@ from torchcompress.quantization.operations import Tensors
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
 
-_POST_OPS: dict[str | None, tuple[str, list[float]]] = {
-    None: ("none", []),
-    "relu": ("relu", []),
-    "relu6": ("hardtanh", [0.0, 6.0]),
-    "hardswish": ("hardswish", []),
-    "silu": ("swish", []),
+_POST_OPS: dict[str | None, tuple[str, list[float], str]] = {
+    None: ("none", [], ""),
+    "relu": ("relu", [], ""),
+    "relu6": ("hardtanh", [0.0, 6.0], ""),
+    "hardswish": ("hardswish", [], ""),
+    "silu": ("swish", [], ""),
+    "gelu": ("gelu", [], "none"),
+    "gelu_tanh": ("gelu", [], "tanh"),
+    "tanh": ("tanh", [], ""),
 }
 
 
@@ -51,9 +54,9 @@ class Layer:
         return self.out.scale, self.out.zero_point, torch.uint8
 
     @property
-    def _post_op(self) -> tuple[str, list[float]]:
+    def _post_op(self) -> tuple[str, list[float], str]:
         # What the grid's own ends do anyway is not done twice.
-        idle = self.out is not None and _clamps_alike(self.out, self.activation)
+        idle = self.out is not None and clamps_alike(self.out, self.activation)
         return _POST_OPS[None if idle else self.activation]
 
     def _head(self, packed: Tensor) -> tuple[Any, ...]:
@@ -72,7 +75,7 @@ class Layer:
         """
         call = op.default
         head = self._head(packed)
-        tail = (self.bias, *geometry, *self._output, *self._post_op, "")
+        tail = (self.bias, *geometry, *self._output, *self._post_op)
         return lambda x: call(x, *head, *tail)
 
     def bind_sum(
@@ -83,11 +86,11 @@ class Layer:
         call, grid = op.binary, (self.residual.scale, self.residual.zero_point)
         head = self._head(packed)
         tail = (self.bias, *geometry, *self._output, *grid, "sum", 1.0)
-        tail = (*tail, *self._post_op, "")
+        tail = (*tail, *self._post_op)
         return lambda x, accumulator: call(x, *head, accumulator, *tail)
 
 
-def _clamps_alike(out: QParams, activation: str | None) -> bool:
+def clamps_alike(out: QParams, activation: str | None) -> bool:
     """Returns whether a grid holds just what an activation leaves."""
     if activation == "relu6":
         return out.zero_point == 0 and round(6 / out.scale) >= 255

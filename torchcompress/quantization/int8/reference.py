@@ -80,15 +80,20 @@ def _real(q: Tensor, grid: QParams) -> Tensor:
     return (q.double() - grid.zero_point) * grid.scale
 
 
-def _conv2d(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
+_CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+"""By the rank of their input."""
+
+
+def _convolution(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Function:
     grid, args = grid_of(types[0]), op.args
     weight = tensors[f"{op.layer}.weight"].double()
-    gain = (tensors[f"{op.layer}.scale"].double() * grid.scale).view(-1, 1, 1)
-    bias = tensors[f"{op.layer}.bias"].double().view(-1, 1, 1)
+    function, tail = _CONVOLUTIONS[weight.dim()], [1] * (weight.dim() - 2)
+    gain = (tensors[f"{op.layer}.scale"].double() * grid.scale).view(-1, *tail)
+    bias = tensors[f"{op.layer}.bias"].double().view(-1, *tail)
     settings = (args["stride"], args["padding"], args["dilation"], args["groups"])
 
     def run(x: Tensor, *residual: Tensor) -> Tensor:
-        sums = F.conv2d(x.double() - grid.zero_point, weight, None, *settings)
+        sums = function(x.double() - grid.zero_point, weight, None, *settings)
         y = sums * gain + bias
         if residual:
             # The kernel writes into the residual: nothing may be broadcast.
@@ -137,7 +142,9 @@ def _dequantize(op: Op, types: Sequence[ValueType], tensors: Tensors) -> Functio
 
 
 _INTEGER_KINDS = {
-    "conv2d": _conv2d,
+    "conv1d": _convolution,
+    "conv2d": _convolution,
+    "conv3d": _convolution,
     "linear": _linear,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,

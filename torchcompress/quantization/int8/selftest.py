@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from torchcompress.quantization.int8 import kernels, reference
-from torchcompress.quantization.operations import RESIDUAL_ACTIVATIONS
+from torchcompress.quantization.operations import (
+    FUSED_ACTIVATIONS,
+    LINEAR_ACTIVATIONS,
+    RESIDUAL_ACTIVATIONS,
+)
 from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.value_types import ValueType
 
@@ -67,7 +71,7 @@ def _cases() -> Iterator[Case]:
         }
 
     for groups, weight in ((1, (8, 16, 3, 3)), (16, (16, 1, 3, 3)), (2, (8, 8, 1, 1))):
-        for activation in (None, "relu", "relu6", "hardswish", "silu"):
+        for activation in (None, *FUSED_ACTIVATIONS):
             for out in (_OUT, None):
                 args = _conv(groups, weight[2] // 2, activation)
                 op = Op("conv2d", "y", ("x",), args, "l", f"conv2d {activation}", True, out)
@@ -79,12 +83,20 @@ def _cases() -> Iterator[Case]:
         op = replace(op, name=f"product sum {activation}")
         one = [image(16)[:, :, :1, :1], image(8)[:, :, :1, :1]]
         yield op, [_X, _RESIDUAL], one, layer(8, 16, 3, 3)
-    for activation in (None, "relu", "relu6", "hardswish", "silu"):
-        op = Op("linear", "y", ("x",), {"activation": activation}, "l", "linear", True, _OUT)
+    for dims in (1, 3):
+        args = {**_conv(1, 1, "relu"), **{key: [1] * dims for key in ("stride", "dilation")}}
+        args["padding"] = [1] * dims
+        op = Op(f"conv{dims}d", "y", ("x",), args, "l", f"conv{dims}d", True, _OUT)
+        x = torch.randint(0, 256, (2, 16, *[5] * dims), generator=random, dtype=torch.uint8)
+        yield op, [_X], [x], layer(8, 16, *[3] * dims)
+    for activation in (None, *LINEAR_ACTIVATIONS):
+        args = {"activation": activation}
+        op = Op("linear", "y", ("x",), args, "l", f"linear {activation}", True, _OUT)
         yield op, [_X], [image(16)[:, :, 0, 0].contiguous()], layer(10, 16)
     window = {"kernel_size": [3, 3], "stride": [2, 2], "padding": [1, 1]}
     pool = {**window, "dilation": [1, 1], "ceil_mode": False}
-    yield Op("max_pool2d", "y", ("x",), pool, name="max_pool2d"), [_X], [image(16)], {}
+    for channels in (16, 64):
+        yield Op("max_pool2d", "y", ("x",), pool, name="max_pool2d"), [_X], [image(channels)], {}
     mean = {**window, "padding": [0, 0], "ceil_mode": False, "count_include_pad": True}
     op = Op("avg_pool2d", "y", ("x",), mean, None, "avg_pool2d", True, _OUT)
     yield op, [_X], [image(16)], {}

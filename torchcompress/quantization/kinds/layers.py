@@ -12,6 +12,8 @@ from torchcompress.quantization.kinds.pointwise import ACTIVATIONS
 
 FUSED_ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
 """What an int8 layer can be followed by."""
+LINEAR_ACTIVATIONS = (*FUSED_ACTIVATIONS, "gelu", "gelu_tanh", "tanh")
+"""What an int8 linear layer can be followed by."""
 RESIDUAL_ACTIVATIONS = (None, "relu")
 """What a fused residual sum can be followed by."""
 _TENSORS = ("weight", "bias")
@@ -132,7 +134,9 @@ LAYERS: dict[str, Kind] = {
     "conv_transpose1d": _transposed(F.conv_transpose1d, 1),
     "conv_transpose2d": _transposed(F.conv_transpose2d, 2),
     "conv_transpose3d": _transposed(F.conv_transpose3d, 3),
-    "linear": Kind(_linear, _FUSED, tensors=_TENSORS),
+    "linear": Kind(
+        _linear, {"activation": checks.one_of(None, *LINEAR_ACTIVATIONS)}, tensors=_TENSORS
+    ),
     "affine": Kind(_affine, {"channels": checks.integer(1), **_FUSED}, tensors=_TENSORS),
 }
 CONSTANTS: dict[str, Kind] = {

@@ -43,6 +43,15 @@ def _local_response_norm(args: Args) -> Function:
     return lambda x: F.local_response_norm(x, **args)
 
 
+def is_mean_of_windows(args: Args) -> bool:
+    """Returns whether an average pooling divides every sum by the size of a whole window.
+
+    It is then a depthwise convolution with ones.
+    """
+    counted = args["count_include_pad"] or not any(args["padding"])
+    return bool(counted) and not args["ceil_mode"]
+
+
 POOLING: dict[str, Kind] = {
     "max_pool1d": _pool(F.max_pool1d, 1, dilation=checks.integers(1, 1)),
     "max_pool2d": _pool(F.max_pool2d, 2, dilation=checks.integers(2, 1)),
