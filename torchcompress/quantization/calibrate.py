@@ -150,7 +150,9 @@ def check_trace(
             shapes[value] = tuple(made.shape)
             check_finite(made, names[value], batches.first_index)
 
-    got = dict(tensors_in(_pass(program, [(batches.first_index, batches.first)], batches, observe)))
+    got = dict(
+        tensors_in(pass_batches(program, [(batches.first_index, batches.first)], batches, observe))
+    )
     if not shapes:
         raise CalibrationError(
             "calibration never ran the model",
@@ -196,7 +198,7 @@ def first_inputs(program: ProgramModule, batches: Batches) -> list[Tensor]:
         if op is None:
             inputs.append(made)
 
-    _pass(program, [(batches.first_index, batches.first)], batches, capture)
+    pass_batches(program, [(batches.first_index, batches.first)], batches, capture)
     return inputs[: len(program.program.inputs)]
 
 
@@ -228,7 +230,7 @@ def observe_ranges(
         check_finite(made, names[value], at[0])
         single[value].update(made)
 
-    _pass(program, batches.passing("calibrate"), batches, widen, at)
+    pass_batches(program, batches.passing("calibrate"), batches, widen, at)
     observers: dict[str, RangeObserver] = {}
     for value, own in single.items():
         if program.types[value] in ("size", "index"):
@@ -248,12 +250,12 @@ def observe_ranges(
             if isinstance(made, Tensor) and value not in repeats and classes[value] in observers:
                 observers[classes[value]].count(made)
 
-        _pass(program, batches.passing("histograms"), batches, count)
+        pass_batches(program, batches.passing("histograms"), batches, count)
     extents = {value: (own.low, own.high) for value, own in single.items() if own.seen}
     return observers, extents
 
 
-def _pass(
+def pass_batches(
     program: ProgramModule,
     items: Iterable[tuple[int, Any]],
     batches: Batches,

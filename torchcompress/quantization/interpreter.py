@@ -1,6 +1,6 @@
 """Runs a program op by op: for calibration, for shapes, and as the reference."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -65,14 +65,26 @@ def steps(
         yield None, value, env[value]
     last = last_reads(program)
     for index, op in enumerate(program.ops):
-        operands = [env[value] for value in op.inputs]
-        shapes = [tuple(v.shape) if isinstance(v, Tensor) else () for v in operands]
-        _check_rank(op, shapes)
-        function = bind(op, [types[value] for value in op.inputs], tensors, shapes)
-        env[op.output] = function(*operands)
+        env[op.output] = compute(op, env, tensors, types, bind)
         yield op, op.output, env[op.output]
         for value in last.get(index, ()):
             del env[value]
+
+
+def compute(op: Op, env: Mapping[str, Any], tensors: Tensors, types: Types, bind: Bind) -> Any:
+    """Returns what one op makes of the values before it.
+
+    Args:
+        op: The op.
+        env: At least its operands, by value id.
+        tensors: Of its layer.
+        types: Of its operands.
+        bind: From an op to its function.
+    """
+    operands = [env[value] for value in op.inputs]
+    shapes = [tuple(v.shape) if isinstance(v, Tensor) else () for v in operands]
+    _check_rank(op, shapes)
+    return bind(op, [types[value] for value in op.inputs], tensors, shapes)(*operands)
 
 
 def _check_rank(op: Op, shapes: Sequence[tuple[int, ...]]) -> None:

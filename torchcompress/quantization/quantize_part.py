@@ -46,6 +46,7 @@ class Draft:
         int8: Outputs of the operations that compute on integers.
         grids: By value; at least those that `int8` makes uint8.
         reasons: Why an operation stays float, by output.
+        extents: Smallest and largest value seen, by value.
         adjustments: What algorithms changed about a layer's tensors, by layer.
         integers: Learned int8 weights, by layer.
         slower: Why a layer computes in float32 on int8 weights, by output.
@@ -57,6 +58,7 @@ class Draft:
     int8: frozenset[str]
     grids: dict[str, QParams]
     reasons: dict[str, str]
+    extents: dict[str, tuple[float, float]]
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     integers: dict[str, Tensor] = field(default_factory=dict, repr=False)
     slower: dict[str, str] = field(default_factory=dict)
@@ -151,7 +153,7 @@ def draft_part(
         weights = {key: source.shape for key, source in sources.items()}
         slower = slower_layers(fused, int8, grids, weights, shapes)
     int8 -= slower.keys()
-    return Draft(fused, sources, state, frozenset(int8), grids, reasons, slower=slower)
+    return Draft(fused, sources, state, frozenset(int8), grids, reasons, extents, slower=slower)
 
 
 def finish(draft: Draft, batches: Batches) -> PlanPart:

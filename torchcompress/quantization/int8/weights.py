@@ -46,3 +46,16 @@ def quantize_weight(
     scale = torch.maximum(scale, needed / room).float()
     rounded = (rows / scale.double().unsqueeze(1)).round().clamp(-127, 127)
     return rounded.to(torch.int8).view(weight.shape), scale, bias.float()
+
+
+def rows_fit(integers: Tensor, scale: Tensor, bias: Tensor, input_scale: float) -> Tensor:
+    """Returns for each output channel whether its products and bias fit an int32 accumulator.
+
+    Args:
+        integers: int8 `[channels, products]`.
+        scale: `[channels]`.
+        bias: `[channels]`.
+        input_scale: The smallest scale of the inputs.
+    """
+    products = 255 * integers.double().abs().sum(1)
+    return products + bias.double().abs() / (input_scale * scale.double()) <= _INT32_MAX

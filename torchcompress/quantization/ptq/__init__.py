@@ -1,0 +1,1 @@
+"""Post-training algorithms: each a function from a draft to a draft with less error."""

@@ -1,0 +1,82 @@
+"""Cross-layer equalization and SmoothQuant: channels of similar size share a range better."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from torchcompress.quantization.adjustments import Adjustment, adjusted, scale_inputs
+from torchcompress.quantization.ptq.calibration import channel_peaks, observed_grids
+from torchcompress.quantization.ptq.channel_groups import ChannelGroup, channel_groups
+from torchcompress.quantization.ptq.samples import Samples
+from torchcompress.quantization.quantize_part import Draft
+
+_LARGEST = 1e3
+
+
+def equalize(draft: Draft, samples: Samples, *, strength: float, norms: bool, histogram: bool) -> Draft:
+    """Moves factors between layers so that the channels of an activation differ less in size.
+
+    Args:
+        draft: With its layers as folded.
+        samples: Calibration data.
+        strength: 0 leaves activations as they are; 1 makes all channels equally large.
+        norms: Act on what layer norms write, else on what layers write.
+        histogram: How the new ranges are chosen.
+    """
+    groups = [
+        group
+        for group in channel_groups(draft.program, draft.sources)
+        if any(op.layer is None for op in group.producers) == norms
+    ]
+    stored = draft.stored
+    last = {
+        value: group.last for group in groups for value in group.values if value in stored
+    }
+    if not last:
+        return draft
+    peaks = channel_peaks(draft.float_module(), samples.fit, last)
+    adjustments = dict(draft.adjustments)
+    for group in groups:
+        own = [peaks[value] for value in group.values if value in peaks]
+        if own:
+            factors = _factors(draft, group, torch.stack(own).amax(0).double(), strength)
+            _move(adjustments, group, factors)
+    changed = replace(draft, adjustments=adjustments)
+    grids, extents = observed_grids(changed, samples.fit + samples.held, histogram)
+    return replace(
+        changed, grids={**draft.grids, **grids}, extents={**draft.extents, **extents}
+    )
+
+
+def _factors(draft: Draft, group: ChannelGroup, peaks: Tensor, strength: float) -> Tensor:
+    read = torch.zeros_like(peaks)
+    for op in group.consumers:
+        if op.kind == "affine" or op.args.get("groups", 1) == len(peaks):
+            continue  # A channel of its own in int8, whatever its size.
+        read = torch.maximum(read, _weight_peaks(draft, op.layer or "", op.args.get("groups", 1)))
+    if not read.any():
+        read, strength = torch.ones_like(read), 1.0
+    factors = read.pow(1 - strength) / peaks.pow(strength)
+    usable = (peaks > 0) & (read > 0) & factors.isfinite() & (factors > 0)
+    if not usable.any():
+        return torch.ones_like(peaks)
+    center = factors[usable].log().mean().exp()
+    return torch.where(usable, factors / center, 1.0).clamp(1 / _LARGEST, _LARGEST)
+
+
+def _weight_peaks(draft: Draft, layer: str, groups: int) -> Tensor:
+    """Returns the largest magnitude that each input channel is multiplied with."""
+    source = draft.sources[layer]
+    weight, _ = adjusted(source, draft.adjustments.get(layer, Adjustment()), draft.state)
+    grouped = weight.abs().flatten(2).amax(2) if weight.dim() > 2 else weight.abs()
+    return grouped.unflatten(0, (groups, -1)).amax(1).flatten()
+
+
+def _move(adjustments: dict[str, Adjustment], group: ChannelGroup, factors: Tensor) -> None:
+    for op in group.producers:
+        key = op.layer or ""
+        adjustments[key] = adjustments.get(key, Adjustment()).scaled(outputs=factors)
+    for op in group.consumers:
+        key = op.layer or ""
+        adjustments[key] = adjustments.get(key, Adjustment()).scaled(inputs=1 / factors)
