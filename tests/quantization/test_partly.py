@@ -28,7 +28,7 @@ def model() -> Branching:
 
 @pytest.fixture
 def made(model: Branching) -> PartlyInt8Model:
-    return quantize_partly(model, DATA)
+    return quantize_partly(model, DATA, "fast")
 
 
 def test_it_computes_what_the_model_computes_on_either_way(

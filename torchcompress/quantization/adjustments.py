@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchcompress.core.errors import ArtifactError
-from torchcompress.quantization.sources import AnySource, Source, fold, scale_outputs
+from torchcompress.quantization.sources import AnySource, Constant, Source, fold, scale_outputs
 
 _DIGITS = 5
 
@@ -86,6 +86,22 @@ def adjusted(
     return weight, bias
 
 
+def adjusted_value(
+    constant: Constant, adjustment: Adjustment | None, state: Mapping[str, Tensor]
+) -> Tensor:
+    """Returns a constant, its last dimension multiplied by the factors.
+
+    Args:
+        constant: The tensor.
+        adjustment: Its changes, where it has any.
+        state: The state_dict that it stands in.
+    """
+    value = constant.value(state)
+    if adjustment is None or adjustment.outputs is None:
+        return value
+    return (value.double() * as_tensor(adjustment.outputs, value)).to(value.dtype)
+
+
 def scale_inputs(weight: Tensor, gain: Tensor, source: Source) -> Tensor:
     """Returns a weight with what reads each input channel multiplied.
 
@@ -116,13 +132,12 @@ def parse_adjustments(data: Any, sources: Mapping[str, AnySource]) -> dict[str, 
     Raises:
         ArtifactError: Not adjustments of these layers, with the place.
     """
-    layers = {key: source for key, source in sources.items() if isinstance(source, Source)}
-    if not isinstance(data, dict) or not set(data) <= set(layers):
+    if not isinstance(data, dict) or not set(data) <= set(sources):
         raise ArtifactError("must be an object by layer", where="plan.adjustments")
-    return {key: _parse(value, layers[key], key) for key, value in data.items()}
+    return {key: _parse(value, sources[key], key) for key, value in data.items()}
 
 
-def _parse(data: Any, source: Source, key: str) -> Adjustment:
+def _parse(data: Any, source: AnySource, key: str) -> Adjustment:
     where = f"plan.adjustments.{key}"
     if not isinstance(data, dict) or not set(data) <= {f.name for f in fields(Adjustment)}:
         raise ArtifactError("has other fields", where=where)
@@ -135,7 +150,9 @@ def _parse(data: Any, source: Source, key: str) -> Adjustment:
     return Adjustment(**{name: tuple(values) for name, values in data.items()})
 
 
-def _fits(count: int, name: str, source: Source) -> bool:
+def _fits(count: int, name: str, source: AnySource) -> bool:
+    if isinstance(source, Constant):
+        return name == "outputs" and source.dtype == "float32" and source.shape[-1:] == (count,)
     if name != "inputs":
         return count == source.channels
     outer, *inner = source.shape

@@ -122,4 +122,6 @@ class QuantizationPlan(Plan):
         )
 
     def __str__(self) -> str:
-        return str(self.table())
+        parts = ((path, trial) for path, part in self.parts.items() for trial in part.trials)
+        lines = [f"{path}: {trial}" if path else str(trial) for path, trial in parts]
+        return "\n".join([str(self.table()), *lines])

@@ -13,6 +13,7 @@ from torchcompress.quantization.adjustments import (
     Adjustment,
     Adjustments,
     adjusted,
+    adjusted_value,
     as_tensor,
     parse_adjustments,
 )
@@ -24,6 +25,7 @@ from torchcompress.quantization.parse_sources import parse_sources
 from torchcompress.quantization.program import Program
 from torchcompress.quantization.sources import AnySource, Constant, Source
 from torchcompress.quantization.table import Row, parse_rows
+from torchcompress.quantization.trials import Trial, parse_trials
 from torchcompress.quantization.value_types import QParams, infer_types
 
 
@@ -37,6 +39,7 @@ class PlanPart:
             whole model.
         rows: What became of each layer.
         adjustments: What algorithms changed about a layer's tensors, by layer.
+        trials: What each algorithm did to the error of the outputs.
         learned: Layers whose rounding was learned.
         integers: Their int8 weights. These are as large as the model, so JSON goes without them.
     """
@@ -45,6 +48,7 @@ class PlanPart:
     sources: dict[str, AnySource]
     rows: tuple[Row, ...]
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
     learned: tuple[str, ...] = ()
     integers: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -85,6 +89,7 @@ class PlanPart:
             "sources": {key: source.to_json() for key, source in self.sources.items()},
             "rows": [row.to_json() for row in self.rows],
             "adjustments": {key: value.to_json() for key, value in self.adjustments.items()},
+            "trials": [trial.to_json() for trial in self.trials],
             "learned": list(self.learned),
         }
 
@@ -95,7 +100,7 @@ class PlanPart:
         Raises:
             ArtifactError: Something else.
         """
-        names = {"program", "sources", "rows", "adjustments", "learned"}
+        names = {"program", "sources", "rows", "adjustments", "trials", "learned"}
         if not isinstance(data, dict) or set(data) != names:
             raise ArtifactError(f"needs exactly {', '.join(sorted(names))}", where="plan")
         sources, learned = parse_sources(data["sources"]), data["learned"]
@@ -106,6 +111,7 @@ class PlanPart:
             sources,
             parse_rows(data["rows"]),
             parse_adjustments(data["adjustments"], sources),
+            parse_trials(data["trials"]),
             tuple(learned),
         )
 
@@ -130,7 +136,7 @@ def int8_tensors(
     tensors: dict[str, Tensor] = {}
     for key, source in sources.items():
         if isinstance(source, Constant):
-            tensors[f"{key}.value"] = source.value(state)
+            tensors[f"{key}.value"] = adjusted_value(source, adjustments.get(key), state)
             continue
         adjustment = adjustments.get(key, Adjustment())
         if key in scales:

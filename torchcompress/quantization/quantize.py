@@ -18,6 +18,7 @@ from torchcompress.quantization.partly import PartlyInt8Model
 from torchcompress.quantization.parts import Partition, find_parts
 from torchcompress.quantization.plan import QuantizationPlan
 from torchcompress.quantization.plan_part import PlanPart, check_weights
+from torchcompress.quantization.ptq.improve import improve
 from torchcompress.quantization.quantize_part import draft_part, finish
 from torchcompress.quantization.table import Row
 
@@ -78,7 +79,8 @@ def plan_quantization(
         draft = draft_part(
             part.program, part.sources, state, part.batches, want, config, path or name
         )
-        made = finish(draft, part.batches)
+        draft, trials = improve(draft, part.batches, config)
+        made = finish(draft, part.batches, trials)
         if any(row.precision == "int8" for row in made.rows):
             parts[path] = made
         else:

@@ -8,7 +8,7 @@ from typing import Self
 from torch import Tensor
 
 from torchcompress.quantization import interpreter
-from torchcompress.quantization.adjustments import Adjustment, adjusted
+from torchcompress.quantization.adjustments import Adjustment, adjusted, adjusted_value
 from torchcompress.quantization.calibrate import (
     Batches,
     ProgramModule,
@@ -33,6 +33,7 @@ from torchcompress.quantization.ranges import range_classes, warn_uneven_branche
 from torchcompress.quantization.sources import AnySource, Constant, folded_tensors
 from torchcompress.quantization.sqnr import measure_sqnr
 from torchcompress.quantization.table import Row
+from torchcompress.quantization.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Draft:
         adjustments: What algorithms changed about a layer's tensors, by layer.
         integers: Learned int8 weights, by layer.
         slower: Why a layer computes in float32 on int8 weights, by output.
+        symmetric: Every grid has zero point 128.
     """
 
     program: Program
@@ -62,6 +64,7 @@ class Draft:
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     integers: dict[str, Tensor] = field(default_factory=dict, repr=False)
     slower: dict[str, str] = field(default_factory=dict)
+    symmetric: bool = False
 
     @property
     def stored(self) -> dict[str, QParams]:
@@ -88,7 +91,8 @@ class Draft:
         tensors: dict[str, Tensor] = {}
         for key, source in self.sources.items():
             if isinstance(source, Constant):
-                tensors[f"{key}.value"] = source.value(self.state)
+                value = adjusted_value(source, self.adjustments.get(key), self.state)
+                tensors[f"{key}.value"] = value
                 continue
             adjustment = self.adjustments.get(key, Adjustment())
             weight, bias = adjusted(source, adjustment, self.state)
@@ -153,10 +157,20 @@ def draft_part(
         weights = {key: source.shape for key, source in sources.items()}
         slower = slower_layers(fused, int8, grids, weights, shapes)
     int8 -= slower.keys()
-    return Draft(fused, sources, state, frozenset(int8), grids, reasons, extents, slower=slower)
+    return Draft(
+        fused,
+        sources,
+        state,
+        frozenset(int8),
+        grids,
+        reasons,
+        extents,
+        slower=slower,
+        symmetric=config.symmetric,
+    )
 
 
-def finish(draft: Draft, batches: Batches) -> PlanPart:
+def finish(draft: Draft, batches: Batches, trials: tuple[Trial, ...] = ()) -> PlanPart:
     """Lowers a draft and measures noise, cost and inner grids at each layer on the first batch."""
     model, made = draft.int8_model()
     module = draft.float_module()
@@ -165,7 +179,8 @@ def finish(draft: Draft, batches: Batches) -> PlanPart:
     bind = kernels.bind if native else reference.bind
     noise = _noise(model, module, inputs, made, bind)
     part = plan_part(draft, noise, op_macs(module, batches))
-    return replace(part, program=with_inner_grids(part.program, model.tensors, inputs, bind))
+    program = with_inner_grids(part.program, model.tensors, inputs, bind)
+    return replace(part, program=program, trials=trials)
 
 
 def plan_part(draft: Draft, noise: Mapping[str, float | None], macs: Mapping[str, int]) -> PlanPart:
@@ -184,7 +199,14 @@ def plan_part(draft: Draft, noise: Mapping[str, float | None], macs: Mapping[str
         if op.kind in LAYERS or op.output in macs
     )
     learned = tuple(draft.integers)
-    return PlanPart(model.program, draft.sources, rows, draft.adjustments, learned, draft.integers)
+    return PlanPart(
+        model.program,
+        draft.sources,
+        rows,
+        draft.adjustments,
+        learned=learned,
+        integers=draft.integers,
+    )
 
 
 _PRODUCT = "a product of two activations"

@@ -7,8 +7,8 @@ from torchcompress.reconstruction.gram import output_error
 from torchcompress.reconstruction.rounding import LARGEST
 
 _ITERATIONS = 300
-_RATE = 0.02
-_PULL = 0.01
+_RATE = 0.1
+_PULL = 1.0
 _WARM = 0.2
 _STRETCH = (-0.1, 1.1)
 _BETA = (20.0, 2.0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.calibrate import ProgramModule
-from torchcompress.quantization.observers import RangeObserver
+from torchcompress.quantization.observers import RangeObserver, symmetric
 from torchcompress.quantization.program import QParams
 from torchcompress.quantization.ptq.samples import Inputs
 from torchcompress.quantization.quantize_part import Draft
@@ -76,9 +76,14 @@ def observed_grids(
         each_value(
             module,
             calls,
-            lambda value, made: observers[classes[value]].count(made)
-            if value in single and value not in moved
-            else None,
+            lambda value, made: (
+                observers[classes[value]].count(made)
+                if value in single and value not in moved
+                else None
+            ),
         )
     extents = {value: (own.low, own.high) for value, own in single.items()}
-    return {value: observers[classes[value]].grid() for value in stored}, extents
+    grids = {value: observers[classes[value]].grid() for value in stored}
+    if draft.symmetric:
+        grids = {value: symmetric(grid) for value, grid in grids.items()}
+    return grids, extents

@@ -4,8 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torchcompress.quantization.operations import INTEGER
 from torchcompress.quantization.program import Op, Program, result_values
-from torchcompress.quantization.sources import Source
+from torchcompress.quantization.sources import AnySource, Source
 
 _KEEPING = frozenset({"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "dropout", "add"})
 """Kinds that commute with a positive factor for each channel of all their inputs."""
@@ -20,13 +21,15 @@ class ChannelGroup:
 
     Args:
         values: Their ids.
-        producers: Layers and norms that write them; these take the factors.
+        producers: Layers and norms that write them.
+        written: The tensors' keys of these; they take the factors.
         consumers: Layers that read them; these take their inverses.
         last: The channels stand in the last dimension, not in dimension 1.
     """
 
     values: list[str] = field(default_factory=list)
     producers: list[Op] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
     consumers: list[Op] = field(default_factory=list)
     last: bool = False
 
@@ -49,7 +52,7 @@ class _Groups:
             self.parent[self.find(value)] = self.find(values[0])
 
 
-def channel_groups(program: Program, sources: Mapping[str, Source]) -> list[ChannelGroup]:
+def channel_groups(program: Program, sources: Mapping[str, AnySource]) -> list[ChannelGroup]:
     """Returns the groups of values that only layers write and read, through a ReLU at most.
 
     Args:
@@ -80,23 +83,23 @@ def channel_groups(program: Program, sources: Mapping[str, Source]) -> list[Chan
             groups.fixed.update(op.inputs)
             ends[op.output][0].append(op)
             forms[op.output] = "last"
-        else:
+        elif op.kind not in INTEGER:
             _pass_on(op, groups, forms, makers)
     found: dict[str, ChannelGroup] = defaultdict(ChannelGroup)
     for value in forms:
         group = found[groups.find(value)]
         group.values.append(value)
         group.producers += ends[value][0]
+        for op in ends[value][0]:
+            made = [op.layer, *(makers[v].layer for v in op.inputs[1:] if op.kind == "layer_norm")]
+            group.written += [key for key in made if key is not None]
         group.consumers += ends[value][1]
         group.last = group.last or forms[value] == "last"
     fixed = {groups.find(value) for value in groups.fixed}
     return [
         group
         for root, group in found.items()
-        if root not in fixed
-        and group.producers
-        and group.consumers
-        and _same_width(group, sources, makers)
+        if root not in fixed and group.producers and group.consumers and _same_width(group, sources)
     ]
 
 
@@ -113,9 +116,7 @@ def _owns(op: Op, program: Program, makers: Mapping[str, Op]) -> bool:
     )
 
 
-def _pass_on(
-    op: Op, groups: _Groups, forms: dict[str, str], makers: Mapping[str, Op]
-) -> None:
+def _pass_on(op: Op, groups: _Groups, forms: dict[str, str], makers: Mapping[str, Op]) -> None:
     """Joins what an operation without weights reads and writes, or fixes it."""
     form = forms.get(op.inputs[0], "?") if op.inputs else "?"
     joined = list(op.inputs)
@@ -124,6 +125,8 @@ def _pass_on(
     elif op.kind == "flatten" and op.args["start"] == 1:
         # One pixel or none: the widths are compared in the end.
         form = "vector" if form in ("map", "vector") else "?"
+    elif op.kind == "window_partition":
+        joined, form = joined[:1], form if form == "last" else "?"
     elif op.kind == "mul" and len(op.inputs) == 2:
         gates = [v for v in op.inputs if _is_gate(makers.get(v))]
         joined = [v for v in op.inputs if v not in gates]
@@ -141,15 +144,13 @@ def _is_gate(op: Op | None) -> bool:
     return op is not None and op.kind == "activation" and op.args["name"] in _GATES
 
 
-def _same_width(
-    group: ChannelGroup, sources: Mapping[str, Source], makers: Mapping[str, Op]
-) -> bool:
-    widths = {
-        op.args["shape"][0] if op.layer is None else sources[op.layer].channels
-        for op in group.producers
-    }
+def _same_width(group: ChannelGroup, sources: Mapping[str, AnySource]) -> bool:
+    widths: set[int] = set()
+    for op in group.producers:
+        source = sources.get(op.layer or "")
+        widths.add(source.channels if isinstance(source, Source) else op.args["shape"][0])
     for op in group.consumers:
-        assert op.layer is not None
-        shape = sources[op.layer].shape
-        widths.add(op.args.get("channels") or shape[1] * op.args.get("groups", 1))
+        source = sources[op.layer or ""]
+        assert isinstance(source, Source)
+        widths.add(op.args.get("channels") or source.shape[1] * op.args.get("groups", 1))
     return len(widths) == 1

@@ -5,17 +5,26 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torchcompress.quantization.adjustments import Adjustment, adjusted, scale_inputs
+from torchcompress.quantization.adjustments import Adjustment, adjusted
 from torchcompress.quantization.ptq.calibration import channel_peaks, observed_grids
 from torchcompress.quantization.ptq.channel_groups import ChannelGroup, channel_groups
 from torchcompress.quantization.ptq.samples import Samples
 from torchcompress.quantization.quantize_part import Draft
+from torchcompress.quantization.sources import Source
 
 _LARGEST = 1e3
 
 
-def equalize(draft: Draft, samples: Samples, *, strength: float, norms: bool, histogram: bool) -> Draft:
+def equalize(
+    draft: Draft, samples: Samples, *, strength: float, norms: bool, histogram: bool
+) -> Draft:
     """Moves factors between layers so that the channels of an activation differ less in size.
+
+    A channel is divided by `peak^strength / read^(1 - strength)`: its largest magnitude, and that
+    of the weights that read it (Xiao et al. 2023, "SmoothQuant"). The layer or norm before it and
+    those behind it take the factors, as in Nagel et al. 2019, "Data-Free Quantization Through
+    Weight Equalization and Bias Correction"; int8 weights have a step for each output channel, so
+    the layer before loses nothing.
 
     Args:
         draft: With its layers as folded.
@@ -27,12 +36,10 @@ def equalize(draft: Draft, samples: Samples, *, strength: float, norms: bool, hi
     groups = [
         group
         for group in channel_groups(draft.program, draft.sources)
-        if any(op.layer is None for op in group.producers) == norms
+        if any(op.kind == "layer_norm" for op in group.producers) == norms
     ]
     stored = draft.stored
-    last = {
-        value: group.last for group in groups for value in group.values if value in stored
-    }
+    last = {value: group.last for group in groups for value in group.values if value in stored}
     if not last:
         return draft
     peaks = channel_peaks(draft.float_module(), samples.fit, last)
@@ -44,9 +51,7 @@ def equalize(draft: Draft, samples: Samples, *, strength: float, norms: bool, hi
             _move(adjustments, group, factors)
     changed = replace(draft, adjustments=adjustments)
     grids, extents = observed_grids(changed, samples.fit + samples.held, histogram)
-    return replace(
-        changed, grids={**draft.grids, **grids}, extents={**draft.extents, **extents}
-    )
+    return replace(changed, grids={**draft.grids, **grids}, extents={**draft.extents, **extents})
 
 
 def _factors(draft: Draft, group: ChannelGroup, peaks: Tensor, strength: float) -> Tensor:
@@ -68,14 +73,14 @@ def _factors(draft: Draft, group: ChannelGroup, peaks: Tensor, strength: float) 
 def _weight_peaks(draft: Draft, layer: str, groups: int) -> Tensor:
     """Returns the largest magnitude that each input channel is multiplied with."""
     source = draft.sources[layer]
+    assert isinstance(source, Source)
     weight, _ = adjusted(source, draft.adjustments.get(layer, Adjustment()), draft.state)
     grouped = weight.abs().flatten(2).amax(2) if weight.dim() > 2 else weight.abs()
     return grouped.unflatten(0, (groups, -1)).amax(1).flatten()
 
 
 def _move(adjustments: dict[str, Adjustment], group: ChannelGroup, factors: Tensor) -> None:
-    for op in group.producers:
-        key = op.layer or ""
+    for key in group.written:
         adjustments[key] = adjustments.get(key, Adjustment()).scaled(outputs=factors)
     for op in group.consumers:
         key = op.layer or ""

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from torchcompress.quantization.calibrate import Batches
 from torchcompress.quantization.config import QuantizationConfig
-from torchcompress.quantization.observers import grid_for
+from torchcompress.quantization.observers import grid_for, symmetric
 from torchcompress.quantization.ptq.bias_correction import correct_biases
 from torchcompress.quantization.ptq.equalization import equalize
 from torchcompress.quantization.ptq.rounding import learn_rounding, search_steps
 from torchcompress.quantization.ptq.samples import Samples, output_noise
 from torchcompress.quantization.quantize_part import Draft
 from torchcompress.quantization.ranges import range_classes
+from torchcompress.quantization.trials import Trial
 
 Algorithm = Callable[[Draft, Samples], Draft]
 
@@ -21,24 +22,8 @@ _MOST_BYTES = 2**27
 _WIDER = (0.5, 1.0)
 """How far clipped ranges are widened towards all that was seen."""
 _STRENGTH = 0.5
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One algorithm and what became of it.
-
-    Args:
-        algorithm: Its name.
-        before_db: Signal over noise of the outputs without it, on held calibration data;
-            None without noise.
-        after_db: The same with it.
-        kept: Whether it is part of the result.
-    """
-
-    algorithm: str
-    before_db: float | None
-    after_db: float | None
-    kept: bool
+_FEWEST = 16
+"""Samples from which something is learnt; from fewer it would be learnt by heart."""
 
 
 def improve(
@@ -47,7 +32,8 @@ def improve(
     """Applies the algorithms of a configuration to a draft.
 
     Each is learnt on three quarters of the calibration batches and judged on the others by
-    `output_noise`; one that does not lower it is undone.
+    `output_noise`; one that does not lower it is undone. A single batch is divided likewise. From
+    fewer than 16 samples nothing is learnt.
 
     Args:
         draft: As calibrated.
@@ -57,7 +43,7 @@ def improve(
     if not config.learns:
         return draft, ()
     samples = Samples.of(draft.float_module(), batches, _MOST_BYTES)
-    if not samples.held:
+    if samples.count < _FEWEST:
         return draft, ()
     judge = _Judge(draft, samples)
     scaled = partial(equalize, strength=_STRENGTH, histogram=config.ranges == "mse")
@@ -117,7 +103,8 @@ def widen(draft: Draft, samples: Samples, *, share: float) -> Draft:
     for value, grid in draft.stored.items():
         low, high = -grid.zero_point * grid.scale, (255 - grid.zero_point) * grid.scale
         least, most = ends[classes[value]]
-        grids[value] = grid_for(low + share * (least - low), high + share * (most - high))
+        wider = grid_for(low + share * (least - low), high + share * (most - high))
+        grids[value] = symmetric(wider) if draft.symmetric else wider
     return draft if grids == draft.grids else replace(draft, grids=grids)
 
 

@@ -61,7 +61,8 @@ def learn_rounding(
 def _fit(visit: Visit, integers: Tensor, scale: Tensor) -> Tensor:
     """Returns which channels cannot overflow, broadcast over the weight."""
     grid = visit.input_type
-    assert isinstance(grid, QParams)
+    if not isinstance(grid, QParams):  # A layer that computes in float.
+        return torch.ones_like(integers, dtype=torch.bool)
     good = rows_fit(integers.flatten(1), scale, visit.bias, grid.scale)
     return good.view(-1, *[1] * (integers.dim() - 1))
 

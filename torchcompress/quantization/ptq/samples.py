@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchcompress.core.inputs import tensors_in
 from torchcompress.quantization import interpreter
-from torchcompress.quantization.calibrate import Batches, ProgramModule, pass_batches
+from torchcompress.quantization.calibrate import Batches, ProgramModule, is_close, pass_batches
 from torchcompress.quantization.emit import emit
 from torchcompress.quantization.int8.selftest import native_works
 from torchcompress.quantization.program import Op
@@ -37,6 +37,12 @@ class Samples:
     fit_wanted: list[list[Tensor]]
     wanted: list[list[Tensor]]
 
+    @property
+    def count(self) -> int:
+        """Samples in all, by the first dimension of the first input."""
+        calls = self.fit if self.fit is self.held else self.fit + self.held
+        return sum(len(inputs[0]) for inputs in calls)
+
     @classmethod
     def of(cls, module: ProgramModule, batches: Batches, most: int) -> Self:
         """Runs the calibration data up to a program and keeps what reaches it.
@@ -58,6 +64,8 @@ class Samples:
                 kept += made.nbytes
 
         pass_batches(module, batches.passing("samples"), batches, capture)
+        if len(calls) == 1:
+            calls = _split(module, calls[0])
         held = calls[::_HELD_OUT] if len(calls) > 1 else calls
         fit = [inputs for n, inputs in enumerate(calls) if n % _HELD_OUT] or calls
         with torch.no_grad():
@@ -67,11 +75,29 @@ class Samples:
         return cls(fit, held, fit_wanted, wanted)
 
 
+def _split(module: ProgramModule, inputs: Inputs) -> list[Inputs]:
+    """Returns one call as several, where the program treats each sample alone."""
+    counts = {len(x) if x.dim() else 0 for x in inputs}
+    if len(counts) > 1 or min(counts) < _HELD_OUT:
+        return [inputs]
+    pieces = [list(piece) for piece in zip(*(x.chunk(_HELD_OUT) for x in inputs), strict=True)]
+    try:
+        with torch.no_grad():
+            whole = flat(_run(module, inputs))
+            parts = [flat(_run(module, piece)) for piece in pieces]
+    except (RuntimeError, ValueError):  # It knows one batch size only.
+        return [inputs]
+    joined = [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+    same = all(map(is_close, joined, whole))
+    return pieces if same else [inputs]
+
+
 def _run(module: ProgramModule, inputs: Inputs) -> Any:
     return interpreter.run(module.program, module.tensors, inputs, types=module.types)
 
 
 def flat(result: Any) -> list[Tensor]:
+    """Returns the tensors of a program's result, in order."""
     return [tensor for _, tensor in tensors_in(result)]
 
 

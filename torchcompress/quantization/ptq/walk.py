@@ -13,10 +13,11 @@ from torchcompress.quantization import interpreter
 from torchcompress.quantization.adjustments import Adjustment, adjusted, as_tensor, per_channel
 from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.selftest import native_works
-from torchcompress.quantization.operations import dequantizer, float_function
+from torchcompress.quantization.operations import Function, Tensors, dequantizer, float_function
 from torchcompress.quantization.program import Op, Program, QParams
 from torchcompress.quantization.ptq.samples import Inputs
 from torchcompress.quantization.quantize_part import Draft
+from torchcompress.quantization.sources import Source
 from torchcompress.quantization.value_types import Types, ValueType, infer_types
 
 
@@ -125,6 +126,19 @@ class Visit:
         return float_function(bare, tensors)(x.mean(0, keepdim=True, dtype=torch.float64))
 
 
+def _bound_once(bind: interpreter.Bind) -> interpreter.Bind:
+    """Returns a `bind` that packs an op's weights once for each shape."""
+    made: dict[Any, Function] = {}
+
+    def find(op: Op, types: Any, tensors: Tensors, shapes: Any) -> Function:
+        key = (op.output, tuple(shapes))
+        if key not in made:
+            made[key] = bind(op, types, tensors, shapes)
+        return made[key]
+
+    return find
+
+
 def walk(draft: Draft, calls: Sequence[Inputs], label: str) -> Iterator[Visit]:
     """Visits the int8 layers in the order in which they run.
 
@@ -146,16 +160,21 @@ def walk(draft: Draft, calls: Sequence[Inputs], label: str) -> Iterator[Visit]:
     layers = [
         op
         for op in module.program.ops
-        if op.output in draft.int8 and op.layer is not None and uses[op.layer] == 1
+        if op.output in draft.int8 | draft.slower.keys()
+        and isinstance(draft.sources.get(op.layer or ""), Source)
+        and uses[op.layer] == 1
     ]
     with torch.no_grad():
         for op in progress(layers, label, unit="layer"):
             assert op.layer is not None
             adjustment = draft.adjustments.get(op.layer, Adjustment())
+            bind = _bound_once(kernels.bind if native else reference.bind)
             for lane in exact:
                 lane.advance(op.output, reference.bind)
             for lane in noisy:
-                lane.advance(made[op.output], kernels.bind if native else reference.bind)
-            weight, bias = adjusted(draft.sources[op.layer], adjustment, draft.state)
+                lane.advance(made[op.output], bind)
+            source = draft.sources[op.layer]
+            assert isinstance(source, Source)
+            weight, bias = adjusted(source, adjustment, draft.state)
             lowered = by_output[made[op.output]]
             yield Visit(lowered, weight, bias, tensors, adjustment, exact, noisy, op)

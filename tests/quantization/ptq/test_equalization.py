@@ -1,0 +1,119 @@
+"""Factors that move between layers: the float network stays, the int8 one gets closer to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torchcompress.quantization.ptq.channel_groups import channel_groups
+from torchcompress.quantization.ptq.equalization import equalize
+from torchcompress.quantization.ptq.samples import output_noise
+
+Prepare = Callable[..., Any]
+
+
+class Residual(nn.Module):
+    """Layers around a residual sum, through pooling, to a classifier; channels of uneven size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.c, self.last = nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+        with torch.no_grad():
+            self.a.weight.mul_(torch.logspace(-2, 1, 8).view(-1, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(torch.relu(self.a(x)), 2)
+        x = torch.relu(self.c(torch.relu(self.b(x))) + x)
+        return self.last(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Gated(nn.Module):
+    """Squeeze and excite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fc, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 4, 1)
+        with torch.no_grad():
+            self.a.weight.mul_(torch.logspace(-2, 1, 6).view(-1, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.a(x))
+        return self.b(x * torch.sigmoid(self.fc(F.adaptive_avg_pool2d(x, 1))))
+
+
+class Normed(nn.Module):
+    """A layer norm that two linear layers read, one channel of it very large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.a, self.b = nn.LayerNorm(16), nn.Linear(16, 8), nn.Linear(16, 8)
+        with torch.no_grad():
+            self.norm.weight[3] = 60.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return self.a(x) * torch.sigmoid(self.b(x))
+
+
+CASES = [
+    (Residual(), torch.randn(64, 3, 8, 8), False),
+    (Gated(), torch.randn(64, 3, 8, 8), False),
+    (Normed(), torch.randn(64, 5, 16), True),
+]
+
+
+@pytest.mark.parametrize(("model", "x", "norms"), CASES)
+def test_the_float_network_stays_and_the_int8_one_gets_closer(
+    model: nn.Module, x: Tensor, norms: bool, prepare: Prepare
+) -> None:
+    draft, samples = prepare(model, list(x.split(16)))
+    made = equalize(draft, samples, strength=0.5, norms=norms, histogram=False)
+    assert made.adjustments
+    module = made.float_module()
+    torch.testing.assert_close(module(x), model(x), atol=1e-4, rtol=1e-4)
+    assert output_noise(made, samples) < 0.8 * output_noise(draft, samples)
+
+
+def test_full_strength_makes_channels_equally_large(prepare: Prepare) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    state = model.state_dict()
+    state["0.weight"].mul_(torch.tensor([0.01, 1.0, 5.0, 0.0]).view(-1, 1, 1, 1))
+    state["0.bias"].zero_()
+    data = [torch.randn(16, 3, 4, 4) for _ in range(4)]
+    draft, samples = prepare(model, data)
+    made = equalize(draft, samples, strength=1.0, norms=False, histogram=False)
+    tensors = made.float_module().tensors
+    fit = torch.cat([call[0] for call in samples.fit])
+    y = torch.relu(F.conv2d(fit, tensors["0.weight"], tensors["0.bias"]))
+    peaks = y.amax((0, 2, 3))
+    assert peaks[3] == 0
+    torch.testing.assert_close(peaks[:3], peaks[:1].expand(3), rtol=1e-3, atol=0)
+
+
+class Blocked(nn.Module):
+    """What no factor may pass: outputs, hardswish, a sum with the input, a layer called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(4, 4, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.b(F.hardswish(self.a(x)))
+        z = self.c(torch.relu(self.c(torch.relu(y + x))))
+        return y, z
+
+
+def test_what_no_factor_may_pass(prepare: Prepare) -> None:
+    draft, samples = prepare(Blocked(), [torch.randn(4, 4, 5, 5) for _ in range(4)])
+    assert channel_groups(draft.program, draft.sources) == []
+    assert equalize(draft, samples, strength=0.5, norms=False, histogram=False) is draft
+
+
+def test_a_flatten_of_more_than_a_pixel_is_no_group(prepare: Prepare) -> None:
+    layers = [nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 2)]
+    draft, _ = prepare(nn.Sequential(*layers), [torch.randn(4, 3, 3, 3)])
+    assert channel_groups(draft.program, draft.sources) == []
