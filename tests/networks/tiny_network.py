@@ -18,11 +18,14 @@ def tiny(num_classes: int, width: int = 16) -> nn.Module:
 
 
 def sorting(num_classes: int = 10) -> nn.Module:
-    """Builds a network with an operation that int8 does not know."""
+    """Builds a network of layers that nothing calls as modules, behind an unknown operation."""
 
     class Sorting(nn.Sequential):
         def forward(self, input: Tensor) -> Tensor:
-            return super().forward(input.sort(-1).values)
+            input = input.sort(-1).values
+            for layer in self:
+                input = layer.forward(input)
+            return input
 
     return Sorting(*tiny(num_classes).children())
 

@@ -58,6 +58,17 @@ def with_plain_weights(model: nn.Module) -> nn.Module:
     inherit(model, plain)
     with torch.inference_mode(False), torch.no_grad(), eval_mode(plain):
         for module in list(plain.modules()):
-            for name in list(getattr(module, "parametrizations", {})):
-                parametrize.remove_parametrizations(module, name)
+            if parametrize.is_parametrized(module):
+                _make_plain(module)
     return plain
+
+
+def _make_plain(module: nn.Module) -> None:
+    # Not remove_parametrizations: a copy shares its class, which that would break for the original.
+    parametrizations = module.parametrizations
+    assert isinstance(parametrizations, nn.ModuleDict)
+    weights = {name: getattr(module, name).detach().clone() for name in parametrizations}
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    for name, weight in weights.items():
+        module.register_parameter(name, nn.Parameter(weight))

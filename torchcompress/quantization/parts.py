@@ -121,7 +121,8 @@ class _Search:
         try:
             program, sources = trace(self._host, path, call)
         except (TraceError, UnsupportedError) as error:
-            return error.what if error.where in (None, path) else f"{error.where}: {error.what}"
+            own = error.where in (None, path or type(self._host).__name__)
+            return error.what if own else f"{error.where}: {error.what}"
         layers = [source for source in sources.values() if isinstance(source, Source)]
         if not any(source.weight is not None for source in layers):
             return "no convolution or linear layer in it"

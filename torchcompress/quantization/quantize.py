@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from torchcompress.core.errors import UnsupportedError
-from torchcompress.core.inputs import Forward
+from torchcompress.core.inputs import Forward, Inputs, call
 from torchcompress.core.modules import device_of, match_names
 from torchcompress.quantization.calibrate import Batches, first_outputs
 from torchcompress.quantization.check_model import check_model
@@ -89,6 +89,24 @@ def plan_quantization(
         raise nothing_to_quantize(found, name)
     left += left_rows(found, found.parts, config.exclude)
     return QuantizationPlan(parts, tuple(left), found.split)
+
+
+def check_quantizable(model: nn.Module, x: Inputs) -> None:
+    """Checks that something in a model can be quantized, without calibration.
+
+    Args:
+        model: A float32 model, left as it was.
+        x: Example inputs.
+
+    Raises:
+        UnsupportedError: Nothing can be, or what `quantize` refuses.
+        CalibrationError: The model does not take `x`, or what it computes is not finite.
+    """
+    name, model = type(model).__name__, check_model(model)
+    batches = Batches([x], call, device_of(model))
+    found = find_parts(model, batches, exclude=("*",))
+    if not found.parts:
+        raise nothing_to_quantize(found, name)
 
 
 def nothing_to_quantize(found: Partition, where: str) -> UnsupportedError:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
+from torch.fx.proxy import TraceError as FxTraceError
 from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from torchcompress.core.errors import TraceError
@@ -140,8 +141,10 @@ def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.G
     try:
         return tracer.trace(model), tracer.returned
     except Exception as error:  # The code of a model may raise anything when it meets proxies.
+        dynamic = isinstance(error, FxTraceError)
+        what = "control flow depends on values" if dynamic else "it cannot be followed"
         raise TraceError(
-            f"the forward pass cannot be followed: {error}",
+            f"{what}: {str(error).partition('. ')[0]}",
             where=path or type(model).__name__,
             hint="control flow that depends on a tensor's values cannot be quantized as a whole",
         ) from error

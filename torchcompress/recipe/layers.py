@@ -10,7 +10,7 @@ from torchcompress.core.history import Architecture
 from torchcompress.deploy import build, load, read_manifest
 from torchcompress.graph.macs import LayerCost, count_macs, layer_costs
 from torchcompress.metrics.measure import float_form
-from torchcompress.quantization import Int8Model
+from torchcompress.quantization import Int8Model, PartlyInt8Model
 from torchcompress.recipe.faults import as_recipe_error
 from torchcompress.recipe.network import check_architecture
 from torchcompress.recipe.prepare import build_recipe_model, open_recipe_data
@@ -38,7 +38,7 @@ def layers_to_text(source: str, image_size: int | None = None) -> str:
     if image_size is not None:
         shape = (*shape[:-2], image_size, image_size)
     x = torch.zeros(1, *shape)
-    if isinstance(model, Int8Model):
+    if isinstance(model, Int8Model | PartlyInt8Model):
         table, macs = _int8_table(model), count_macs(float_form(model, x), x)
     else:
         costs = layer_costs(model, x)
@@ -61,7 +61,7 @@ def _cost_table(costs: Sequence[LayerCost]) -> str:
     return text_table(["layer", "kind", "weight", "output", "parameters", "MACs"], rows)
 
 
-def _int8_table(model: Int8Model) -> str:
+def _int8_table(model: Int8Model | PartlyInt8Model) -> str:
     weights = {name: _shape(tensor.shape) for name, tensor in model.tensors.items()}
     rows = [
         [row.name, row.kind, weights.get(f"{row.name}.weight", ""), row.precision]

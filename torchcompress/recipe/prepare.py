@@ -9,7 +9,7 @@ from torchcompress.core.errors import RecipeError
 from torchcompress.core.modules import match_names, undisturbed
 from torchcompress.data import Data, open_data
 from torchcompress.graph.macs import count_macs
-from torchcompress.quantization.trace import trace
+from torchcompress.quantization import check_quantizable
 from torchcompress.recipe.faults import as_recipe_error
 from torchcompress.recipe.network import build_network
 from torchcompress.recipe.schema import DataSection, Recipe
@@ -121,4 +121,4 @@ def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
                 weight_pruner(stage, model).finalize()
             elif isinstance(stage, QuantizePtq):
                 match_names(stage.exclude, names, "exclude")
-                trace(model)
+                check_quantizable(model, example)
