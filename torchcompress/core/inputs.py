@@ -180,17 +180,10 @@ def calibration_batches(
                 hint="leave empty batches out",
             )
         for name, tensor in tensors:
-            place = f"{where} batch {index}{' ' + name if name else ''}"
-            if tensor.is_meta:
-                raise CalibrationError(
-                    "the input is on the meta device, which holds no numbers",
-                    where=place,
-                    hint="give real samples",
-                )
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise CalibrationError(
                     "the input is not finite (NaN or infinity)",
-                    where=place,
+                    where=f"{where} batch {index}{' ' + name if name else ''}",
                     hint="look at the transform that made it",
                 )
         yield index, inputs

@@ -77,8 +77,19 @@ class Batches:
             self.loader = list(self.loader)
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
-        for index, inputs in calibration_batches(self.loader, self.forward):
+        for index, inputs in calibration_batches(self._loaded(), self.forward):
             yield index, to_device(inputs, self.device)
+
+    def _loaded(self) -> Iterator[Any]:
+        for index, batch in enumerate(self.loader):
+            for _, tensor in tensors_in(batch):
+                if tensor.is_meta:
+                    raise CalibrationError(
+                        "the input is on the meta device, which holds no numbers",
+                        where=f"calibration batch {index}",
+                        hint="give real samples",
+                    )
+            yield batch
 
     @cached_property
     def first(self) -> Any:

@@ -72,7 +72,7 @@ def _samples(inputs: Any) -> int:
     if isinstance(inputs, Tensor):
         return len(inputs) if inputs.dim() else 1
     if isinstance(inputs, Mapping):
-        inputs = list(inputs.values())
+        inputs = tuple(inputs.values())
     if isinstance(inputs, tuple) and inputs:
         return _samples(inputs[0])
     if isinstance(inputs, Sequence) and inputs:
