@@ -100,6 +100,31 @@ def test_zeros_stay_through_training_and_int8_and_are_said(
     assert text.count("zeros  ") >= 2
 
 
+def test_quantization_aware_training_ends_in_int8_with_the_zeros(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    stages = [
+        "{kind='train', epochs=1}",
+        "{kind='prune.weights', target={sparsity=0.5}, keep_ends=false}",
+        "{kind='quantize.qat', epochs=1, exclude=['7'], loss=[{name='dist'}, {name='ce'}]}",
+    ]
+    recipe = load_recipe(tiny_recipe, [f"stage=[{', '.join(stages)}]"])
+    result = run_recipe(recipe, out=tmp_path / "out")
+    trained, pruned, quantized = result.report.stages
+    assert quantized.zeros >= pruned.zeros
+    assert quantized.accuracy is not None
+    assert trained.accuracy is not None
+    assert quantized.accuracy > trained.accuracy - 0.1
+    layers, epochs = quantized.tables
+    assert [row[2] for row in layers.rows][-1] == "float"
+    assert "int8" in {row[2] for row in layers.rows}
+    assert len(epochs.rows) == 1
+    assert [plan.kind for plan in history(result.model)] == ["sparsity", "quantization"]
+    loaded = load(result.folder / "model.tcz")
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(loaded(x), result.model(x))
+
+
 def test_weights_go_at_once_where_nothing_trains(tiny_recipe: Path, tmp_path: Path) -> None:
     stages = "{kind='train', epochs=1}, {kind='prune.weights', pattern='2:4', exclude=['0']}"
     overrides = [f"stage=[{stages}]", "model.args={width=8}"]

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from torchcompress.core.errors import RecipeError
+from torchcompress.quantization.qat import QATConfig
 from torchcompress.recipe.schema import (
     DataSection,
     GateSection,
@@ -22,6 +23,7 @@ from torchcompress.recipe.stage_schema import (
     PruneChannels,
     PruneWeights,
     QuantizePtq,
+    QuantizeQat,
     SparsitySection,
     TargetSection,
     Train,
@@ -103,6 +105,16 @@ kind = "quantize.ptq"
 ranges = "mse"
 exclude = ["fc"]
 """
+QAT = f"""
+[[stage]]
+kind = "quantize.qat"
+ranges = "minmax"
+learned = true
+exclude = ["fc"]
+teacher = "input"
+loss = [{{ name = "dist" }}]
+{TRAINING}
+"""
 PARAMS = """
 [[stage]]
 kind = "prune.channels"
@@ -142,8 +154,16 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
     return data
 
 
+def with_qat() -> dict[str, Any]:
+    """Returns the full recipe, ending in a stage of quantization-aware training."""
+    data = full()
+    data["stage"][-1:] = tomllib.loads(QAT)["stage"]
+    return data
+
+
 def test_the_full_recipe_has_every_key() -> None:
-    used = {str(path[-1]) for path in (*keys(full()), *keys(tomllib.loads(PARAMS)))}
+    parts = (full(), tomllib.loads(PARAMS), tomllib.loads(QAT))
+    used = {str(path[-1]) for part in parts for path in keys(part)}
     sections: list[type[BaseModel]] = [
         Recipe,
         ModelSection,
@@ -159,12 +179,14 @@ def test_the_full_recipe_has_every_key() -> None:
         Distill,
         LossSection,
         QuantizePtq,
+        QuantizeQat,
     ]
     for section in sections:
         known = {field.alias or name for name, field in section.model_fields.items()}
         assert known <= used, section.__name__
     recipe = Recipe.model_validate(full())
-    assert {stage.kind for stage in recipe.stage} == set(KINDS)
+    last = Recipe.model_validate(with_qat()).stage[-1]
+    assert {stage.kind for stage in recipe.stage} | {last.kind} == set(KINDS)
 
 
 @pytest.mark.parametrize("path", list(keys(full())), ids=written)
@@ -275,6 +297,28 @@ def test_all_faults_are_told_at_once() -> None:
     assert str(caught.value).startswith("2 faults")
     assert "data.dataset" in str(caught.value)
     assert "gate.max_file_mb" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [k for k in tomllib.loads(QAT)["stage"][0] if k != "kind"])
+def test_every_misspelt_key_of_quantization_aware_training_is_named(key: str) -> None:
+    data = with_qat()
+    stage = data["stage"][-1]
+    stage[f"{key}x"] = stage.pop(key)
+    with pytest.raises(RecipeError, match=rf"stage\[5\]\.{key}x: unknown key"):
+        Recipe.model_validate(data)
+
+
+def test_quantization_aware_training_ends_a_recipe_and_asks_for_epochs() -> None:
+    data = with_qat()
+    found = data["stage"][-1]
+    stage = Recipe.model_validate(data).stage[-1]
+    assert isinstance(stage, QuantizeQat)
+    assert stage.config() == QATConfig(ranges="minmax", learned=True, exclude=("fc",))
+    with pytest.raises(RecipeError, match=r"'quantize.qat' cannot change an int8|last stage"):
+        Recipe.model_validate({**data, "stage": [*data["stage"], {"kind": "quantize.ptq"}]})
+    data["stage"][-1] = {key: value for key, value in found.items() if key != "epochs"}
+    with pytest.raises(RecipeError, match=r"stage\[5\]\.epochs"):
+        Recipe.model_validate(data)
 
 
 def test_nothing_can_follow_int8() -> None:

@@ -17,6 +17,7 @@ from torchcompress.recipe.stage_schema import (
     PruneChannels,
     PruneWeights,
     QuantizePtq,
+    QuantizeQat,
     Train,
 )
 from torchcompress.recipe.stages import rehearse_pruning, weight_pruner
@@ -119,6 +120,6 @@ def _rehearse(recipe: Recipe, model: nn.Module, example: Tensor) -> None:
             elif isinstance(stage, PruneWeights):
                 model = copy.deepcopy(model)
                 weight_pruner(stage, model).finalize()
-            elif isinstance(stage, QuantizePtq):
+            elif isinstance(stage, QuantizePtq | QuantizeQat):
                 match_names(stage.exclude, names, "exclude")
                 check_quantizable(model, example)

@@ -146,11 +146,11 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _order_can_work(self) -> Self:
         for index, stage in enumerate(self.stage[:-1]):
-            if stage.kind == "quantize.ptq":
+            if stage.kind in ("quantize.ptq", "quantize.qat"):
                 raise fault(
                     f"{self.stage[index + 1].kind!r} cannot change an int8 model",
                     key=f"stage[{index + 1}]",
-                    hint="let 'quantize.ptq' be the last stage",
+                    hint=f"let {stage.kind!r} be the last stage",
                 )
         return self
 

@@ -10,12 +10,13 @@ from torchcompress.core.target import Target
 from torchcompress.pruning.floors import Floors
 from torchcompress.pruning.weights.pattern import check_pattern_target, parse_pattern
 from torchcompress.quantization.config import QuantizationConfig, RangeMethod
+from torchcompress.quantization.qat import QATConfig
 from torchcompress.recipe.faults import as_fault, fault
 from torchcompress.recipe.section import Section
 from torchcompress.recipe.training_schema import (
     DEFAULTS,
     LossSection,
-    TrainingKeys,
+    TaughtKeys,
     TrainingSection,
     check_losses,
 )
@@ -104,7 +105,7 @@ class PruneChannels(Section):
         return self
 
 
-class PruneWeights(TrainingKeys):
+class PruneWeights(TaughtKeys):
     """Sets single weights to zero, and keeps them there in later stages."""
 
     kind: Literal["prune.weights"]
@@ -125,10 +126,6 @@ class PruneWeights(TrainingKeys):
     epochs: int | None = None
     """Passes over the training images, in which weights go little by little; by default all go at
     once, without training."""
-    teacher: Literal["input"] | None = None
-    """As in `distill`, where the stage trains."""
-    loss: list[LossSection] = []
-    """As in `distill`, where the stage trains; by default the labels alone."""
 
     @model_validator(mode="after")
     def _can_work(self) -> Self:
@@ -151,14 +148,9 @@ class PruneWeights(TrainingKeys):
                 check_losses(self.terms())
             return self
         for name, known in type(self).model_fields.items():
-            training = name in TrainingKeys.model_fields or name in ("teacher", "loss")
-            if training and getattr(self, name) != known.default:
+            if name in TaughtKeys.model_fields and getattr(self, name) != known.default:
                 raise fault("has no effect without epochs", key=name, hint="give epochs too")
         return self
-
-    def terms(self) -> list[LossSection]:
-        """Returns the terms of the loss; none for the labels alone."""
-        return self.loss or [LossSection(name="dist")] * (self.teacher is not None)
 
     def keeps_ends(self) -> bool:
         """Whether the first convolution and the classifier stay."""
@@ -199,7 +191,35 @@ class QuantizePtq(Section):
         return QuantizationConfig(ranges=self.ranges, exclude=tuple(self.exclude))
 
 
-KINDS = ("train", "prune.channels", "prune.weights", "distill", "quantize.ptq")
+class QuantizeQat(TaughtKeys):
+    """Trains with the rounding of int8, then converts to it."""
+
+    kind: Literal["quantize.qat"]
+    epochs: int
+    """Passes over the training images."""
+    lr: float = 0.005
+    """The highest learning rate; that of a fine-tuning."""
+    ranges: RangeMethod = "mse"
+    """As in `quantize.ptq`; ranges then follow the training."""
+    learned: bool = False
+    """Whether the steps of the grids are learned by gradient (LSQ), in place of following."""
+    exclude: list[str] = []
+    """Globs over the names of layers that stay float."""
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        with as_fault():
+            self.trainer_config(self.epochs, seed=0)
+        if self.terms():
+            check_losses(self.terms())
+        return self
+
+    def config(self) -> QATConfig:
+        """Returns the configuration that the keys say."""
+        return QATConfig(ranges=self.ranges, learned=self.learned, exclude=tuple(self.exclude))
+
+
+KINDS = ("train", "prune.channels", "prune.weights", "distill", "quantize.ptq", "quantize.qat")
 """The kinds of stages."""
 
 
@@ -220,7 +240,10 @@ def _has_a_known_kind(data: Any) -> Any:
 
 
 Stage = Annotated[
-    Annotated[Train | PruneChannels | PruneWeights | Distill | QuantizePtq, Discriminator("kind")],
+    Annotated[
+        Train | PruneChannels | PruneWeights | Distill | QuantizePtq | QuantizeQat,
+        Discriminator("kind"),
+    ],
     BeforeValidator(_has_a_known_kind),
 ]
 """One stage of any kind."""

@@ -24,16 +24,19 @@ from torchcompress.pruning.group_cut import GroupCut
 from torchcompress.pruning.importance import IMPORTANCES
 from torchcompress.pruning.schedules import OneShot, Schedule
 from torchcompress.quantization import Int8Model, PartlyInt8Model, quantize
+from torchcompress.quantization.qat import convert, prepare_qat
 from torchcompress.recipe.section import Section
 from torchcompress.recipe.stage_schema import (
     Distill,
     PruneChannels,
     PruneWeights,
     QuantizePtq,
+    QuantizeQat,
     Train,
 )
+from torchcompress.recipe.training_schema import TaughtKeys
 from torchcompress.report import Cell, Table
-from torchcompress.training import CSVLog, Trainer, TrainingResult
+from torchcompress.training import Callback, CSVLog, Trainer, TrainingResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,17 +124,7 @@ def _(stage: PruneWeights, model: nn.Module, context: Context) -> Outcome:
         return model, [_weights_table(plan)]
     steps = stage.epochs * len(context.data.train)
     pruner = weight_pruner(stage, model, schedule=_gradual(steps))
-    config = stage.trainer_config(stage.epochs, context.seed)
-    callbacks = [pruner, CSVLog(context.log)]
-    data = context.data
-    if stage.terms():
-        terms = [loss.term() for loss in stage.terms()]
-        trainer: Trainer = DistillationTrainer(
-            model, context.teacher, data.train, data.val, config, terms, callbacks=callbacks
-        )
-    else:
-        trainer = Trainer(model, data.train, data.val, config, callbacks=callbacks)
-    result = trainer.fit()
+    result = _trained(stage, stage.epochs, model, context, pruner)
     return model, [_weights_table(pruner.finalize()), _epochs_table(result)]
 
 
@@ -139,6 +132,31 @@ def _(stage: PruneWeights, model: nn.Module, context: Context) -> Outcome:
 def _(stage: QuantizePtq, model: nn.Module, context: Context) -> Outcome:
     quantized = quantize(model, context.data.calibration, stage.config())
     return quantized, [_layers_table(quantized)]
+
+
+@run_stage.register
+def _(stage: QuantizeQat, model: nn.Module, context: Context) -> Outcome:
+    calibration = context.data.calibration
+    prepared = prepare_qat(model, context.example, stage.config(), calibration=calibration)
+    result = _trained(stage, stage.epochs, prepared, context)
+    quantized = convert(prepared)
+    return quantized, [_layers_table(quantized), _epochs_table(result)]
+
+
+def _trained(
+    stage: TaughtKeys, epochs: int, model: nn.Module, context: Context, *callbacks: Callback
+) -> TrainingResult:
+    """Trains a model as a stage says, with a teacher where its loss has one."""
+    config = stage.trainer_config(epochs, context.seed)
+    callbacks = (*callbacks, CSVLog(context.log))
+    data = context.data
+    if not stage.terms():
+        return Trainer(model, data.train, data.val, config, callbacks=callbacks).fit()
+    terms = [loss.term() for loss in stage.terms()]
+    teacher = context.teacher
+    return DistillationTrainer(
+        model, teacher, data.train, data.val, config, terms, callbacks=callbacks
+    ).fit()
 
 
 def plan_pruning(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from inspect import signature
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import NonNegativeFloat, model_validator
@@ -109,3 +109,16 @@ class TrainingSection(TrainingKeys):
     def config(self, seed: int) -> TrainerConfig:
         """Returns the trainer's configuration that the keys say."""
         return self.trainer_config(self.epochs, seed)
+
+
+class TaughtKeys(TrainingKeys):
+    """How a stage trains that may have a teacher."""
+
+    teacher: Literal["input"] | None = None
+    """As in `distill`, where the stage trains."""
+    loss: list[LossSection] = []
+    """As in `distill`, where the stage trains; by default the labels alone."""
+
+    def terms(self) -> list[LossSection]:
+        """Returns the terms of the loss; none for the labels alone."""
+        return self.loss or [LossSection(name="dist")] * (self.teacher is not None)
