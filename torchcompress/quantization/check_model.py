@@ -10,19 +10,28 @@ from torchcompress.core.history import inherit
 from torchcompress.core.modules import copied, eval_mode, innermost, named_tensors, unwrapped
 from torchcompress.quantization.model import Int8Model
 
+FAKE_QUANTIZERS = "fake_quantizers"
+"""The name of the child by which `prepare_qat` marks a module."""
+
 
 def check_model(model: nn.Module) -> nn.Module:
     """Returns the model inside wrappers, with plain weights, once it can be quantized.
 
     Raises:
         CompressError: It is no module.
-        UnsupportedError: It is scripted or int8 already, holds a wrapped module, or a parameter
+        UnsupportedError: It is scripted, prepared for training or int8 already, holds a wrapped module, or a parameter
             that is not float32, not finite or not there yet.
     """
     model = unwrapped(model)
     for path, module in model.named_modules():
         if isinstance(module, Int8Model) or type(module).__module__.startswith("torch.ao.nn."):
             raise UnsupportedError("the model is int8 already", where=path or type(model).__name__)
+        if FAKE_QUANTIZERS in module._modules:
+            raise UnsupportedError(
+                "is prepared for quantization-aware training already",
+                where=path or type(model).__name__,
+                hint="tc.convert makes it int8",
+            )
         if innermost(module) is not module:
             raise UnsupportedError(
                 f"is wrapped in {type(module).__name__}",

@@ -58,8 +58,8 @@ def check_each_operation(model: nn.Module, x: Tensor, monkeypatch: pytest.Monkey
                 compared.append(int((got.int() - want.int()).abs().max()))
         return made
 
-    def on_weight(self: Forward, op: Op, source: Any) -> Tensor:
-        made = weight(self, op, source)
+    def on_weight(self: Forward, op: Op, source: Any, **options: Any) -> Tensor:
+        made = weight(self, op, source, **options)
         weights[str(op.layer)] = made
         return made
 

@@ -31,21 +31,22 @@ def quantize_weight(
     Raises:
         UnsupportedError: More products for each output than an accumulator can hold.
     """
-    rows = weight.flatten(1)
-    if rows.shape[1] > _MOST_PRODUCTS:
+    products, inner = weight[0].numel(), tuple(range(1, weight.dim()))
+    if products > _MOST_PRODUCTS:
         raise UnsupportedError(
-            f"{rows.shape[1]} products for each output do not fit an int32 accumulator",
+            f"{products} products for each output do not fit an int32 accumulator",
             where="weight",
             hint="leave the layer float: config.exclude",
         )
     # Rounding adds at most 255 / 2 for each product, and as much again for the float32 scale.
-    room = _INT32_MAX - 128 * (rows.shape[1] + 1)
-    largest = rows.abs().amax(1) * (1 if steps is None else steps)
+    room = _INT32_MAX - 128 * (products + 1)
+    sizes = weight.abs()
+    largest = sizes.amax(inner) * (1 if steps is None else steps)
     scale = torch.where(largest / 127 < _SMALLEST, 1.0, largest / 127)
-    needed = 255 * rows.abs().sum(1) + bias.abs() / input_scale
+    needed = 255 * sizes.sum(inner) + bias.abs() / input_scale
     scale = torch.maximum(scale, needed / room).float()
-    rounded = (rows / scale.double().unsqueeze(1)).round().clamp(-127, 127)
-    return rounded.to(torch.int8).view(weight.shape), scale, bias.float()
+    rounded = torch.div(weight, scale.double().view(-1, *[1] * len(inner)), out=sizes)
+    return rounded.round_().clamp_(-127, 127).to(torch.int8), scale, bias.float()
 
 
 def rows_fit(integers: Tensor, scale: Tensor, bias: Tensor, input_scale: float) -> Tensor:

@@ -11,6 +11,7 @@ from torchcompress.quantization.program import QParams
 from torchcompress.quantization.sources import scale_outputs
 
 _LARGEST = 127
+_SMALLEST = torch.finfo(torch.float32).tiny
 _ROUNDING = float(grid_offset(0))
 
 
@@ -58,13 +59,31 @@ def learned_weight(
 
     Args:
         smooth: The folded weight in float32.
-        integers: It in int8.
+        integers: It on its grid, as whole numbers.
         scale: Step of each output channel, `[channels]`.
         steps: The factors as a parameter, `[channels]`.
         transposed_groups: As in `Source`.
     """
     arguments = (smooth, steps, integers, scale, transposed_groups)
     return _LearnedWeight.apply(*arguments)  # pyright: ignore[reportReturnType]
+
+
+def rounded_weight(weight: Tensor, steps: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Rounds a weight whose norm follows its batches, in float32.
+
+    int8 folds the norm first, in float64; that is what `int8_layer` is for.
+
+    Args:
+        weight: Output channels first.
+        steps: Factor of each channel's step.
+
+    Returns:
+        Whole numbers in float32, and the step of each output channel.
+    """
+    largest = weight.abs().amax(tuple(range(1, weight.dim()))) / _LARGEST
+    scale = torch.where(largest < _SMALLEST, 1.0, largest * (1 if steps is None else steps))
+    integers = scale_outputs(weight, 1 / scale, 0).round_().clamp_(-_LARGEST, _LARGEST)
+    return integers, scale
 
 
 def dequantized(integers: Tensor, scale: Tensor, transposed_groups: int) -> Tensor:

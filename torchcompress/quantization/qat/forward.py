@@ -21,6 +21,7 @@ from torchcompress.quantization.qat.activations import Ranges
 from torchcompress.quantization.qat.fake_quantize import (
     dequantized,
     learned_weight,
+    rounded_weight,
     straight_through,
 )
 from torchcompress.quantization.qat.form import Form
@@ -128,14 +129,21 @@ class Forward:
             # On a symmetric grid rounding commutes with gamma / sigma: batch statistics need no
             # correction, and gamma no division.
             plain = replace(source, norms=())
-            tensors = {f"{key}.weight": self._weight(op, plain), f"{key}.bias": self._bias(plain)}
+            weight = self._weight(op, plain, exact=False)
+            tensors = {f"{key}.weight": weight, f"{key}.bias": self._bias(plain)}
             x = _float_function(bare, tensors)(x)
         for norm in norms:
             x = norm(x)
         return x
 
-    def _weight(self, op: Op, source: Source) -> Tensor:
-        """Returns a layer's folded weight; for an int8 layer, fake-quantized."""
+    def _weight(self, op: Op, source: Source, *, exact: bool = True) -> Tensor:
+        """Returns a layer's folded weight, fake-quantized where it will be int8.
+
+        Args:
+            op: The layer.
+            source: Its tensors.
+            exact: Round just as the int8 program will.
+        """
         live, groups = self._live, source.transposed_groups
         smooth = unfolded_weight(source, live)
         for gain in fold_vectors(source, live)[0]:
@@ -144,10 +152,13 @@ class Forward:
             return smooth
         key = str(op.layer)
         steps = self.steps.get(key)
-        inputs = self.form.inputs.get(key, ())
-        smallest = min((self.grids[index].scale for index in inputs), default=math.inf)
         with torch.no_grad():
-            integers, scale, _ = int8_layer(source, adjustment(steps), smallest, live)
+            if exact:
+                inputs = self.form.inputs.get(key, ())
+                smallest = min((self.grids[index].scale for index in inputs), default=math.inf)
+                integers, scale, _ = int8_layer(source, adjustment(steps), smallest, live)
+            else:
+                integers, scale = rounded_weight(smooth, steps)
         if steps is None:
             return straight_through(smooth, dequantized(integers, scale, groups))
         return learned_weight(smooth, integers, scale, steps, groups)

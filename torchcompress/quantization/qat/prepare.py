@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.core.inputs import Inputs
-from torchcompress.core.modules import copied, device_of, undisturbed, unwrapped
+from torchcompress.core.modules import copied, device_of, undisturbed
 from torchcompress.quantization.calibrate import Batches, ProgramModule, first_outputs
-from torchcompress.quantization.check_model import check_model
+from torchcompress.quantization.check_model import FAKE_QUANTIZERS, check_model
 from torchcompress.quantization.left import left_rows
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.parts import Part, Partition, find_parts
@@ -22,10 +22,8 @@ from torchcompress.quantization.qat.config import QATConfig
 from torchcompress.quantization.qat.form import Form, lowered_form, train_form
 from torchcompress.quantization.qat.matching import match_values
 from torchcompress.quantization.qat.prepared import (
-    CHILD,
     Around,
     FakeQuantizers,
-    Prepared,
     prepared_class,
     quantizers_in,
 )
@@ -67,7 +65,6 @@ def prepare_qat(
         CompressError: A glob in `config.exclude` that matches nothing.
     """
     config = config or QATConfig()
-    _refuse_prepared(model)
     prepared = copied(check_model(model))
     device, name = device_of(prepared), type(model).__name__
     batches = Batches([(x,)] if calibration is None else calibration, None, device)
@@ -83,20 +80,11 @@ def prepare_qat(
     for path, draft in drafts.items():
         quantizers = _quantizers(path, found, draft, around, config).to(device)
         module = prepared.get_submodule(path)
-        setattr(module, CHILD, quantizers.train(module.training))
+        setattr(module, FAKE_QUANTIZERS, quantizers.train(module.training))
         module.__class__ = prepared_class(type(module))
     if config.ranges == "mse":
         _start_ranges(prepared, batches)
     return prepared
-
-
-def _refuse_prepared(model: nn.Module) -> None:
-    for path, module in unwrapped(model).named_modules():
-        where = path or type(model).__name__
-        if isinstance(module, Prepared):
-            raise UnsupportedError("is prepared already", where=where)
-        if hasattr(module, CHILD):
-            raise UnsupportedError(f"has an attribute {CHILD!r} of its own", where=where)
 
 
 def _draft(name: str, path: str, part: Part, found: Partition, config: QATConfig) -> Draft:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import UnsupportedError
 from torchcompress.quantization.binding import bind_inputs
+from torchcompress.quantization.check_model import FAKE_QUANTIZERS
 from torchcompress.quantization.program import QParams
 from torchcompress.quantization.qat.activations import LearnedRanges, MovingRanges
 from torchcompress.quantization.qat.config import QATConfig
@@ -18,9 +19,6 @@ from torchcompress.quantization.qat.forward import Forward
 from torchcompress.quantization.quantize_part import Draft
 from torchcompress.quantization.sources import Source
 from torchcompress.quantization.table import Row
-
-CHILD = "fake_quantizers"
-"""The name of the child module that holds what quantization adds to a model."""
 
 _SMALLEST_STEP = 1e-3
 
@@ -138,7 +136,7 @@ class Prepared(nn.Module):
 
 def quantizers_of(model: nn.Module) -> FakeQuantizers:
     """Returns what quantization added to a prepared model."""
-    found = model.get_submodule(CHILD)
+    found = model.get_submodule(FAKE_QUANTIZERS)
     assert isinstance(found, FakeQuantizers)
     return found
 
