@@ -19,8 +19,8 @@ def check_model(model: nn.Module) -> nn.Module:
 
     Raises:
         CompressError: It is no module.
-        UnsupportedError: It is scripted, prepared for training or int8 already, holds a wrapped module, or a parameter
-            that is not float32, not finite or not there yet.
+        UnsupportedError: It is scripted, prepared for training or int8 already, holds a wrapped
+            module, or a parameter that is not float32, not finite or not there yet.
     """
     model = unwrapped(model)
     for path, module in model.named_modules():
@@ -28,7 +28,7 @@ def check_model(model: nn.Module) -> nn.Module:
             raise UnsupportedError("the model is int8 already", where=path or type(model).__name__)
         if FAKE_QUANTIZERS in module._modules:
             raise UnsupportedError(
-                "is prepared for quantization-aware training already",
+                "is prepared already for quantization-aware training",
                 where=path or type(model).__name__,
                 hint="tc.convert makes it int8",
             )
