@@ -1,6 +1,8 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.fuse import fuse
@@ -98,6 +100,31 @@ def test_a_norm_over_rows_is_not_folded_into_columns() -> None:
     nn.init.uniform_(model[1].weight)  # pyright: ignore[reportArgumentType]
     program = fused(model, torch.randn(2, 4, 3))
     assert [op.kind for op in program.ops] == ["linear", "affine"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm", "shape"),
+    [
+        (nn.Conv1d(4, 6, 3, groups=2), nn.BatchNorm1d(6), (2, 4, 7)),
+        (nn.Conv2d(4, 6, 3, bias=False), FrozenBatchNorm2d(6, eps=0.1), (2, 4, 7, 5)),
+        (nn.Conv3d(4, 6, 3), nn.BatchNorm3d(6, eps=0.1), (2, 4, 5, 4, 3)),
+        (nn.ConvTranspose1d(4, 6, 3, groups=2), nn.BatchNorm1d(6), (2, 4, 7)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), (2, 4, 7, 5)),
+        (nn.ConvTranspose3d(4, 6, 2, bias=False), nn.BatchNorm3d(6), (2, 4, 3, 4, 2)),
+        (nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False), (3, 4)),
+        (nn.Conv2d(4, 6, 1), nn.InstanceNorm2d(6, track_running_stats=True), (2, 4, 3, 3)),
+    ],
+    ids=str,
+)
+def test_norms_fold_into_every_layer(
+    layer: nn.Module, norm: nn.Module, shape: tuple[int, ...]
+) -> None:
+    for tensor in (*norm.parameters(), *norm.buffers()):
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.5, 1.5)
+    program = fused(nn.Sequential(layer, norm, nn.ReLU()), torch.randn(shape))
+    transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    assert len(program.ops) == (2 if transposed else 1)
 
 
 def test_one_layer_under_two_norms_is_two_layers() -> None:

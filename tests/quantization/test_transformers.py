@@ -19,7 +19,7 @@ from torchvision.models.swin_transformer import (
 from torchvision.models.video import SwinTransformer3d
 
 from torchcompress.core.errors import UnsupportedError
-from torchcompress.quantization import interpreter, quantize
+from torchcompress.quantization import Int8Model, interpreter, quantize
 from torchcompress.quantization.sources import folded_tensors
 from torchcompress.quantization.sqnr import sqnr
 from torchcompress.quantization.trace import trace
@@ -189,13 +189,50 @@ def test_a_mask_that_is_added() -> None:
     class Masked(AttendingItself):
         def __init__(self) -> None:
             super().__init__(batch_first=True)
-            mask = torch.full((5, 5), -float("inf")).triu(1).clamp(min=-1e9)
-            self.register_buffer("mask", mask)
+            self.register_buffer("mask", torch.full((5, 5), -float("inf")).triu(1))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.attention(x, x, x, attn_mask=self.mask, need_weights=False)[0]
+            return self.attention(x, x, x, attn_mask=self.get_buffer("mask"), need_weights=False)[0]
 
     model, x = lively(Masked()), torch.randn(3, 5, 8)
+    program, sources = trace(model)
+    got = interpreter.run(program, folded_tensors(sources, model.state_dict()), [x])
+    torch.testing.assert_close(got, model(x))
+    quantized = quantize(model, [x])
+    assert isinstance(quantized, Int8Model)
+    assert bool(torch.isneginf(quantized.tensors["mask.value"]).any())
+    again = Int8Model.from_program(quantized.program_json(), quantized.tensors)
+    later = torch.cat([x[:, :3], torch.randn(3, 2, 8)], 1)
+    assert torch.equal(again(x)[:, :3], again(later)[:, :3])
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_encoders_of_torch(norm_first: bool) -> None:
+    layer = nn.TransformerEncoderLayer(
+        8, 2, 16, activation="gelu", batch_first=True, norm_first=norm_first
+    )
+    norm = nn.LayerNorm(8) if norm_first else None
+    model = lively(nn.Sequential(nn.TransformerEncoder(layer, 2, norm, False), nn.Linear(8, 3)))
+    x = torch.randn(4, 5, 8)
+    quantized = quantize(model, [x])
+    linears = [row for row in quantized.table() if row.kind == "linear"]
+    assert [row.precision for row in linears] == ["int8"] * 9
+    with torch.no_grad():
+        ratio = sqnr(model(x[:2]), quantized(x[:2]))
+    assert ratio is not None
+    assert ratio > 25
+
+
+def test_a_decoder_layer_of_torch() -> None:
+    class Decoding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.TransformerDecoderLayer(8, 2, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x, x * 2.0)
+
+    model, x = lively(Decoding()), torch.randn(4, 5, 8)
     program, sources = trace(model)
     got = interpreter.run(program, folded_tensors(sources, model.state_dict()), [x])
     torch.testing.assert_close(got, model(x))

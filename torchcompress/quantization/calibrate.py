@@ -154,11 +154,13 @@ def check_trace(
         TraceError: Other outputs than the model's.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    names = value_names(program.program)
+    names, fixed = value_names(program.program), program.program.without_inputs()
 
     def observe(op: Op | None, value: str, made: Any) -> None:
         if isinstance(made, Tensor):
             shapes[value] = tuple(made.shape)
+        # A mask may hold infinity.
+        if isinstance(made, Tensor) and value not in fixed:
             check_finite(made, names[value], batches.first_index)
 
     got = dict(
@@ -232,11 +234,13 @@ def observe_ranges(
             data never reached.
     """
     single = {value: RangeObserver() for value in classes}
-    names = value_names(program.program)
+    names, fixed = value_names(program.program), program.program.without_inputs()
     at = [0]
 
     def widen(op: Op | None, value: str, made: Any) -> None:
         if not isinstance(made, Tensor) or made.numel() == 0 or made.dtype == torch.int64:
+            return
+        if value in fixed and not torch.isfinite(made).all():
             return
         check_finite(made, names[value], at[0])
         single[value].update(made)
@@ -245,6 +249,8 @@ def observe_ranges(
     observers: dict[str, RangeObserver] = {}
     for value, own in single.items():
         if program.types[value] in ("size", "index"):
+            continue
+        if not own.seen and value in fixed:
             continue
         if not own.seen:
             raise CalibrationError(

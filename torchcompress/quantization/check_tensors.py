@@ -44,7 +44,9 @@ def _check_layer(op: Op, tensors: Mapping[str, Any]) -> tuple[str, ...]:
         if tensor.layout != torch.strided or tensor.is_meta:
             raise ArtifactError("holds no dense values", where=name)
         _check_form(name, tensor, *_form(op, name))
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        # A constant may be a mask, which holds infinity.
+        damaged = torch.isnan(tensor) if op.kind == "constant" else ~torch.isfinite(tensor)
+        if damaged.any():
             raise ArtifactError("holds values that are not finite", where=name)
     if op.kind != "constant":
         _check_channels(op, names, tensors)

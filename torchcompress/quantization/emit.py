@@ -9,12 +9,14 @@ from torch import Tensor
 from torchcompress.core.errors import CompressError
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.int8 import kernels, reference
-from torchcompress.quantization.operations import Tensors
+from torchcompress.quantization.operations import KINDS, Tensors, tensor_operands
 from torchcompress.quantization.program import Op, Program, map_result, result_values
 from torchcompress.quantization.value_types import Types, ValueType
 
 InputShapes = tuple[tuple[int, ...], ...]
 
+_MISFITS = (RuntimeError, IndexError, ValueError, ArithmeticError)
+"""What operations raise for shapes that do not fit."""
 _OWNERS = frozenset({"conv2d", "max_pool2d"})
 """Kinds that always write a new, dense channels_last map."""
 _COMPUTING = _OWNERS | {"linear", "quantize", "avg_pool2d", "global_avg_pool", "dequantize", "size"}
@@ -45,7 +47,7 @@ def infer_shapes(
     inputs = [torch.empty(shape, device="meta") for shape in shapes]
     try:
         interpreter.run(program, nowhere, inputs, types=types, observe=observe)
-    except (RuntimeError, IndexError, ValueError) as error:
+    except _MISFITS as error:
         raise CompressError(
             f"inputs of shape {', '.join(str(list(s)) for s in shapes)} do not fit: {error}",
             where="x",
@@ -122,9 +124,17 @@ def _fixed_values(
             function = reference.bind(op, [types[value] for value in op.inputs], tensors)
             try:
                 fixed[op.output] = function(*(fixed[value] for value in op.inputs))
-            except (RuntimeError, IndexError, ValueError) as error:
+            except _MISFITS as error:
                 raise CompressError(str(error), where=op.name or op.kind) from error
+        elif KINDS[op.kind].indexed and tensor_operands(op)[-1] in fixed:
+            _check_index(op, fixed[tensor_operands(op)[-1]], shapes[op.inputs[0]])
     return fixed
+
+
+def _check_index(op: Op, index: Tensor, shape: tuple[int, ...]) -> None:
+    size = shape[op.args.get("dim", 0)]
+    if not bool(((index >= -size) & (index < size)).all()):
+        raise CompressError(f"an index is out of bounds of {size} entries", where=op.name)
 
 
 def _owned_values(program: Program, last: dict[int, list[str]]) -> set[str]:

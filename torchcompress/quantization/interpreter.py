@@ -13,6 +13,8 @@ from torchcompress.quantization.value_types import Types, infer_types
 Bind = Callable[[Op, Any, Tensors, Any], Function]
 Observe = Callable[[Op | None, str, Any], None]
 
+_OVER_A_DIMENSION = ("softmax", "log_softmax", "normalize")
+
 
 def run(
     program: Program,
@@ -93,6 +95,9 @@ def _check_rank(op: Op, shapes: Sequence[tuple[int, ...]]) -> None:
     if rank is not None and len(shapes[0]) != rank:
         sides = ["length"] if rank == 3 else ["time", "height", "width"][5 - rank :]
         raise ValueError(f"{op.name or op.kind} takes [batch, channels, {', '.join(sides)}]")
+    # Without data, some operations take a dimension that is not there.
+    if op.kind in _OVER_A_DIMENSION and not -len(shapes[0]) <= op.args["dim"] < len(shapes[0]):
+        raise ValueError(f"{op.name or op.kind} has no dimension {op.args['dim']}")
 
 
 def to_channels_last(x: Tensor) -> Tensor:

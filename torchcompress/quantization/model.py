@@ -135,7 +135,7 @@ class Int8Model(nn.Module):
         tensors = self.tensors
         own = {tensor.device for tensor in tensors.values()}
         given = {x.device for x in inputs}
-        if own != given:
+        if len(own | given) > 1:
             raise CompressError(
                 f"the input is on {_names(given)}, the model on {_names(own)}",
                 where=type(self).__name__,

@@ -214,7 +214,9 @@ def check_weights(sources: Mapping[str, AnySource], state: Mapping[str, Tensor])
                 raise UnsupportedError(
                     f"is {tensor.dtype}, not float32", where=name, hint="call model.float() first"
                 )
-            if not torch.isfinite(tensor).all():
+            # A constant may be a mask, which holds infinity.
+            known = isinstance(source, Constant)
+            if torch.isnan(tensor).any() if known else not torch.isfinite(tensor).all():
                 raise UnsupportedError(
                     "holds NaN or infinity", where=name, hint="restore the checkpoint"
                 )

@@ -62,11 +62,14 @@ class Probe(nn.Module):
         if not self._whole and not all(torch.equal(a, b) for (_, a), (_, b) in pairs):
             return "it writes into its inputs"
         shapes: dict[str, tuple[int, ...]] = {}
-        names = value_names(self._module.program)
+        program = self._module.program
+        names, fixed = value_names(program), program.without_inputs()
 
         def observe(op: Op | None, value: str, made: Any) -> None:
             if isinstance(made, Tensor):
                 shapes[value] = tuple(made.shape)
+            # A mask may hold infinity.
+            if isinstance(made, Tensor) and value not in fixed:
                 check_finite(made, names[value], self.batch)
 
         self._module.observe = observe
@@ -76,7 +79,7 @@ class Probe(nn.Module):
             return f"its program fails: {error}"
         if not (_agree(got, want) if self._whole else _same(got, want)):
             return "the traced program does not compute what the model computes"
-        fused, _ = fuse(self._module.program, self._sources, shapes)
+        fused, _ = fuse(program, self._sources, shapes)
         if fused != (self._fused or fused):
             return "its calls differ in the shapes that meet"
         self._fused = fused

@@ -126,10 +126,10 @@ class Program:
         return found
 
     def without_inputs(self) -> set[str]:
-        """Returns the values that depend on no input: constants and what is made of them."""
+        """Returns what no input's values decide: constants, sizes, and what is made of them."""
         found: set[str] = set()
         for op in self.ops:
-            if found.issuperset(op.inputs):
+            if op.kind in ("size", "rank") or found.issuperset(op.inputs):
                 found.add(op.output)
         return found
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import fx, nn
 from torch.fx.proxy import TraceError as FxTraceError
-from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from torchcompress.core.errors import TraceError
 from torchcompress.core.modules import undisturbed
@@ -18,54 +17,11 @@ from torchcompress.quantization.operations import MOVEMENT
 from torchcompress.quantization.patterns import fold_channel_shuffles, without_copies
 from torchcompress.quantization.program import Program, Result
 from torchcompress.quantization.sources import AnySource
+from torchcompress.quantization.tracer import Tracer
 from torchcompress.quantization.tracing import COPY, Parameter, Tracing, Value
 
 VIEWS = MOVEMENT - {"cat", "stack", "take", "repeat", "repeat_interleave", "flip", "roll"}
 """Kinds whose output may share memory with their input."""
-
-_READ_WHOLE = (nn.ChannelShuffle, nn.MultiheadAttention, FrozenBatchNorm2d, StochasticDepth)
-"""Modules that one call stands for."""
-
-
-class _Tracer(fx.Tracer):
-    """Follows one call of a module, or of a module inside it.
-
-    Args:
-        path: Of the module that is called; names stay those of the whole model.
-        call: How it is called; None is every parameter as a tensor.
-
-    Attributes:
-        returned: What the call returned, in its own containers.
-    """
-
-    proxy_buffer_attributes = True
-
-    def __init__(self, path: str, call: ObservedCall | None) -> None:
-        super().__init__()
-        self._path, self._call = path, call
-        self.returned: Any = None
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, _READ_WHOLE)
-        return known or super().is_leaf_module(m, module_qualified_name)
-
-    def create_args_for_root(
-        self, root_fn: Any, is_module: bool, concrete_args: Any = None
-    ) -> tuple[Any, list[Any]]:
-        if self._call is None:
-            function, operands = super().create_args_for_root(root_fn, is_module, concrete_args)
-            kwargs: dict[str, Any] = {}
-        else:
-            made = {p: self.create_proxy("placeholder", p, (), {}) for p in self._call.inputs}
-            operands, kwargs = self._call.fill(made)
-            function = self.root.get_submodule(self._path) if self._path else root_fn
-            operands = operands if self._path else [self.root, *operands]
-
-        def run(*args: Any) -> Any:
-            self.returned = function(*args, **kwargs)
-            return self.returned
-
-        return run, operands
 
 
 def trace(
@@ -137,7 +93,7 @@ def _without_leftovers(model: nn.Module) -> Iterator[None]:
 
 
 def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.Graph, Any]:
-    tracer = _Tracer(path, call)
+    tracer = Tracer(path, call)
     try:
         return tracer.trace(model), tracer.returned
     except Exception as error:  # The code of a model may raise anything when it meets proxies.

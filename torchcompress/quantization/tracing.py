@@ -154,9 +154,9 @@ class Tracing:
             if dtype is None or tensor.numel() == 0:
                 raise self.unsupported(f"a tensor of {tensor.dtype} {list(tensor.shape)}")
             named = name in self.tensors
-            if not named and tensor.numel() > _MOST_NUMBERS:
+            if not named and (tensor.numel() > _MOST_NUMBERS or not tensor.isfinite().all()):
                 raise self.unsupported(
-                    f"a tensor of {tensor.numel()} numbers outside the state_dict",
+                    f"a tensor outside the state_dict that is large or not finite, {name!r},",
                     "register it as a persistent buffer",
                 )
             numbers = () if named else tuple(tensor.flatten().tolist())
