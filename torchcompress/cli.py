@@ -109,6 +109,29 @@ def layers(
     typer.echo(layers_to_text(source, image_size))
 
 
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A model.tcz.")],
+    target: Annotated[Path, typer.Argument(metavar="ONNX", help="The file to make or replace.")],
+    preset: Annotated[
+        str, typer.Option(help="Which runtime reads it: onnxruntime, openvino or tensorrt.")
+    ] = "onnxruntime",
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.")] = 21,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels.  [default: the file's]")
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE:FACTORY", help="Code outside torchvision that may run."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a saved model as an ONNX file, checked by running it."""
+    from torchcompress.deploy.export_file import export_file
+
+    typer.echo(export_file(source, target, preset, opset, image_size, trust or ()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 

@@ -72,4 +72,4 @@ def bare(op: Op) -> Op:
 
 def takes_inner(op: Op) -> bool:
     """Returns whether an operation of this kind may know its inner grid."""
-    return op.int8 and op.kind == "conv2d"
+    return op.int8 and op.kind in ("conv1d", "conv2d", "conv3d")

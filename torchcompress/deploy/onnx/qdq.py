@@ -11,7 +11,7 @@ from torchcompress.deploy.onnx.grids import inner_grid, symmetric_program
 from torchcompress.deploy.onnx.presets import Preset
 from torchcompress.quantization import Int8Model, interpreter
 from torchcompress.quantization.binding import bind_inputs
-from torchcompress.quantization.inner_grids import bare, needs_inner
+from torchcompress.quantization.inner_grids import bare, needs_inner, takes_inner
 from torchcompress.quantization.int8.reference import grid_of
 from torchcompress.quantization.operations import (
     INTEGER,
@@ -100,7 +100,7 @@ class QdqModule(nn.Module):
             return movement_function(op, self._zero(types))
         if op.int8 and f"{op.layer}.columns" in tensors:
             return self._product(op, types, tensors)
-        if op.int8 and op.kind == "conv2d" and self._preset.closed:
+        if takes_inner(op) and self._preset.closed:
             inner = inner_grid(op, types)
             if inner is not None or not needs_inner(op, types):
                 return self._closed_convolution(op, types, tensors, inner)
