@@ -30,7 +30,7 @@ def _attention(args: Args) -> Function:
     heads, scale = args["heads"], args["scale"]
 
     def run(q: Tensor, k: Tensor, v: Tensor, *bias: Tensor) -> Tensor:
-        mask = _per_batch(bias[0] if bias else None, len(q))
+        mask = _per_batch(bias[0] if bias else None, q.shape[0])
         q, k, v = (_split_heads(x, heads) for x in (q, k, v))
         y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         return y.transpose(-3, -2).flatten(-2)
@@ -52,7 +52,7 @@ def _cosine_attention(args: Args) -> Function:
     heads = args["heads"]
 
     def run(q: Tensor, k: Tensor, v: Tensor, gain: Tensor, *bias: Tensor) -> Tensor:
-        mask = _per_batch(bias[0] if bias else None, len(q))
+        mask = _per_batch(bias[0] if bias else None, q.shape[0])
         q, k, v = (_split_heads(x, heads) for x in (q, k, v))
         q, k = F.normalize(q, dim=-1) * gain, F.normalize(k, dim=-1)
         y = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
@@ -84,7 +84,7 @@ class _Windows:
         x = F.pad(x, [0, 0, *sides[::-1]], value=zero) if any(sides) else x
         x = x.roll([-s for s in self.shift], self.dims) if any(self.shift) else x
         pairs = [n for pair in zip(self.counts, self.window, strict=True) for n in pair]
-        x = x.reshape(len(x), *pairs, x.shape[-1])
+        x = x.reshape(x.shape[0], *pairs, x.shape[-1])
         inner = [2 * d for d in self.dims]
         order = [0, *(d - 1 for d in inner), *inner, x.dim() - 1]
         return x.permute(order).reshape(-1, math.prod(self.window), x.shape[-1])
@@ -94,9 +94,9 @@ class _Windows:
         rank = len(self.sizes)
         x = x.reshape(-1, *self.counts, *self.window, x.shape[-1])
         order = [0, *(d + side for d in self.dims for side in (0, rank)), 2 * rank + 1]
-        x = x.permute(order).reshape(len(x), *self.padded, x.shape[-1])
+        x = x.permute(order).reshape(x.shape[0], *self.padded, x.shape[-1])
         x = x.roll(self.shift, self.dims) if any(self.shift) else x
-        return x[tuple(slice(s) for s in (len(x), *self.sizes))].contiguous()
+        return x[tuple(slice(s) for s in (x.shape[0], *self.sizes))].contiguous()
 
     def mask(self, like: Tensor) -> Tensor:
         """Returns what to add to the attention: `[windows, 1, tokens, tokens]`."""
