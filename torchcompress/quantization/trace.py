@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.proxy import TraceError as FxTraceError
 
-from torchcompress.core.errors import TraceError
+from torchcompress.core.errors import ArtifactError, TraceError, UnsupportedError
 from torchcompress.core.modules import undisturbed
 from torchcompress.quantization.binding import ObservedCall
 from torchcompress.quantization.calls.read import read_call
@@ -19,6 +19,7 @@ from torchcompress.quantization.program import Program, Result
 from torchcompress.quantization.sources import AnySource
 from torchcompress.quantization.tracer import Tracer
 from torchcompress.quantization.tracing import COPY, Parameter, Tracing, Value
+from torchcompress.quantization.value_types import infer_types
 
 VIEWS = MOVEMENT - {"cat", "stack", "take", "repeat", "repeat_interleave", "flip", "roll"}
 """Kinds whose output may share memory with their input."""
@@ -78,7 +79,17 @@ def trace(
     unread = {value for value, readers in program.readers().items() if not readers}
     while program.inputs and program.inputs[-1][1] in optional & unread:
         program = replace(program, inputs=program.inputs[:-1])
-    return fold_channel_shuffles(without_copies(program)), state.sources.by_key
+    program = fold_channel_shuffles(without_copies(program))
+    _check_types(program)
+    return program, state.sources.by_key
+
+
+def _check_types(program: Program) -> None:
+    """Refuses what would compute on integers, such as a difference of two index buffers."""
+    try:
+        infer_types(program)
+    except ArtifactError as error:
+        raise UnsupportedError(error.what, where=error.where) from error
 
 
 @contextmanager

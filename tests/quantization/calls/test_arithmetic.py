@@ -73,3 +73,16 @@ def test_what_is_refused(function: Callable[..., Any], match: str) -> None:
 
     with pytest.raises(UnsupportedError, match=match):
         trace(Module())
+
+
+def test_arithmetic_of_integer_buffers_is_refused() -> None:
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("index", torch.arange(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, self.get_buffer("index") + 1]
+
+    with pytest.raises(UnsupportedError, match="add_scalar takes float32 values"):
+        trace(Module())
