@@ -77,9 +77,28 @@ def test_the_host_runs_around_a_part() -> None:
         def forward(self, y: torch.Tensor) -> None:
             seen.append(y)
 
-    assert batches.call(Spy(), 0, x) == [None]
-    assert torch.equal(seen[0], model[0](x))
+    for index in (0, 1):
+        assert batches.call(Spy(), index, x) == [None]
+        assert torch.equal(seen[-1], model[0](x))
     assert isinstance(model[1], nn.Linear)
     with pytest.raises(CalibrationError, match="batch 3: the model cannot run on it"):
         batches.call(model[1], 3, x[:, :2])
     assert isinstance(batches, Batches)
+
+
+def test_what_a_part_was_called_with_is_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)).eval()
+    model[0].register_forward_hook(lambda *_: runs.append(len(runs)))
+    x = torch.randn(2, 3)
+    monkeypatch.setattr("torchcompress.quantization.host._MOST_KEPT", 48)
+    batches = PartBatches([x] * 3, None, torch.device("cpu"), host=model, path="1")
+    for _ in range(2):
+        for index in range(3):
+            (got,) = batches.call(model[1], index, x)
+            assert torch.equal(got, model[1](model[0](x)))
+            runs.pop()
+    assert len(runs) == 4
+    batches.release()
+    batches.call(model[1], 0, x)
+    assert len(runs) == 5

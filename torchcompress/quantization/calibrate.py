@@ -1,6 +1,7 @@
 """Running the float program over calibration data, and what is learnt on the way."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -45,6 +46,23 @@ class ProgramModule(nn.Module):
         return interpreter.run(
             self.program, self.tensors, inputs, types=self.types, observe=self.observe
         )
+
+
+@contextmanager
+def named_failures(index: int) -> Iterator[None]:
+    """Names the batch on which a model fails.
+
+    Raises:
+        CalibrationError: It fails.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise CalibrationError(
+            f"the model cannot run on it: {error}",
+            where=f"calibration batch {index}",
+            hint="look at the shape and type of the inputs, or pass forward=",
+        ) from error
 
 
 @dataclass
@@ -103,14 +121,11 @@ class Batches:
             CalibrationError: The model does not take them.
         """
         inputs = map_tensors(Tensor.clone, inputs)
-        try:
+        with named_failures(index):
             return call(model, inputs) if self.forward is None else self.forward(model, inputs)
-        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-            raise CalibrationError(
-                f"the model cannot run on it: {error}",
-                where=f"calibration batch {index}",
-                hint="look at the shape and type of the inputs, or pass forward=",
-            ) from error
+
+    def release(self) -> None:
+        """Forgets what was kept to run faster."""
 
     def passing(self, label: str) -> Iterable[tuple[int, Any]]:
         """Returns the batches under a progress bar."""

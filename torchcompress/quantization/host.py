@@ -5,14 +5,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from torchcompress.core.errors import ArtifactError, CompressError
+from torchcompress.core.inputs import map_tensors, tensors_in
 from torchcompress.core.modules import copied, undisturbed
 from torchcompress.quantization.binding import PLAIN
-from torchcompress.quantization.calibrate import Batches
+from torchcompress.quantization.calibrate import Batches, named_failures
 
 M = TypeVar("M", bound=nn.Module)
+
+_Call = tuple[tuple[Any, ...], dict[str, Any]]
+_MOST_KEPT = 2**28
+"""Bytes of the inputs of one part that are kept."""
 
 _BOOKKEEPING = vars(nn.Module()).keys()
 
@@ -103,6 +108,9 @@ def check_paths(paths: Collection[str]) -> None:
 class PartBatches(Batches):
     """Calibration data as one part of a model meets it: the model runs around the part.
 
+    What the part is called with is kept for the first batch, and for others up to a limit, so that
+    further passes need not run the model.
+
     Args:
         host: The model, in eval mode.
         path: Of the part.
@@ -111,9 +119,11 @@ class PartBatches(Batches):
 
     host: nn.Module = field(kw_only=True)
     path: str = field(kw_only=True)
+    _kept: dict[int, list[_Call]] = field(default_factory=dict, init=False, repr=False)
+    _bytes: int = field(default=0, init=False, repr=False)
 
     def call(self, model: nn.Module, index: int, inputs: Any) -> list[Any]:
-        """Runs the host on a batch with a module in place of the part.
+        """Runs a module in place of the part.
 
         Returns:
             What that module returned, call by call.
@@ -121,14 +131,35 @@ class PartBatches(Batches):
         Raises:
             CalibrationError: The host does not take the batch.
         """
+        if index in self._kept:
+            with named_failures(index):
+                return [model(*args, **kwargs) for args, kwargs in self._kept[index]]
         original = self.host.get_submodule(self.path)
         if model is not original:
             keep_settings(original, model)
+        calls: list[_Call] = []
         made: list[Any] = []
-        hook = model.register_forward_hook(lambda _, __, output: made.append(output))
+        hooks = [
+            model.register_forward_pre_hook(
+                lambda _, *given: calls.append(map_tensors(Tensor.clone, given)), with_kwargs=True
+            ),
+            model.register_forward_hook(lambda _, __, output: made.append(output)),
+        ]
         try:
             with undisturbed(self.host), replaced(self.host, {self.path: model}):
                 super().call(self.host, index, inputs)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
+        self._keep(index, calls)
         return made
+
+    def _keep(self, index: int, calls: list[_Call]) -> None:
+        size = sum(tensor.nbytes for _, tensor in tensors_in(calls))
+        if index == self.first_index or self._bytes + size <= _MOST_KEPT:
+            self._kept[index] = calls
+            self._bytes += size
+
+    def release(self) -> None:
+        """Forgets what the part was called with."""
+        self._kept, self._bytes = {}, 0

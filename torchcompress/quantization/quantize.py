@@ -85,6 +85,7 @@ def plan_quantization(
             parts[path] = made
         else:
             left += made.rows
+        part.batches.release()
     if not parts:
         raise nothing_to_quantize(found, name)
     left += left_rows(found, found.parts, config.exclude)
