@@ -143,7 +143,10 @@ class PartBatches(Batches):
             model.register_forward_pre_hook(
                 lambda _, *given: calls.append(map_tensors(Tensor.clone, given)), with_kwargs=True
             ),
-            model.register_forward_hook(lambda _, __, output: made.append(output)),
+            # A copy: the code around the part may write into what it is given.
+            model.register_forward_hook(
+                lambda _, __, output: made.append(map_tensors(Tensor.clone, output))
+            ),
         ]
         try:
             with undisturbed(self.host), replaced(self.host, {self.path: model}):
