@@ -11,6 +11,7 @@ from torchcompress.quantization import Int8Model, QuantizationConfig, Quantizati
 from torchcompress.quantization import placement as module
 from torchcompress.quantization.placement import Call, call_seconds, slower_layers
 from torchcompress.quantization.program import Op, Program, QParams
+from torchcompress.quantization.qat import prepare_qat
 from torchcompress.quantization.quantize import plan_quantization
 
 CONV = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "activation": None}
@@ -142,3 +143,12 @@ def test_placement_all_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     model, x = Gated().eval(), torch.randn(2, 3, 6, 6)
     for config in ("fast", QuantizationConfig(placement="all")):
         assert {row.precision for row in quantize(model, [x], config).table()} == {"int8"}
+
+
+def test_timing_draws_nothing_from_the_random_state_of_torch() -> None:
+    x = torch.randn(2, 3, 8, 8)
+    model = Gated().eval()
+    before = torch.get_rng_state()
+    quantize(model, [x], QuantizationConfig(rounding="nearest"))
+    prepare_qat(model, x)
+    assert torch.equal(torch.get_rng_state(), before)

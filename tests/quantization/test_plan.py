@@ -11,8 +11,11 @@ from torchvision.models import resnet18
 from torchcompress.core.errors import ArtifactError, CompressError, UnsupportedError
 from torchcompress.core.history import Architecture, architecture, history, remember_architecture
 from torchcompress.core.plan import plan_from_json, plan_to_json
-from torchcompress.quantization import Int8Model, QuantizationPlan
+from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan
 from torchcompress.quantization.adjustments import Adjustment
+from torchcompress.quantization.config import Rounding
+from torchcompress.quantization.learned import LearnedWeight
+from torchcompress.quantization.sqnr import sqnr
 
 
 def net(seed: int = 0, hidden: int = 8) -> nn.Sequential:
@@ -99,7 +102,10 @@ def test_adjustments_stand_in_json_and_learned_rounding_does_not(x: torch.Tensor
     shift, steps = (0.25,) * 8, (0.5,) * 8
     adjustment = Adjustment(shift=shift, steps=steps)
     part = plan.parts[""]
-    part = replace(part, adjustments={"0": adjustment}, learned=("0",), integers={"0": moved})
+    adjusted = replace(part, adjustments={"0": adjustment})
+    nearest = adjusted.build(model.state_dict())[0].tensors
+    learned = {"0": LearnedWeight.of("0", moved, nearest)}
+    part = replace(adjusted, learned=("0",), integers=learned)
     made = replace(plan, parts={"": part})
     applied = made.apply(model).tensors
     assert torch.equal(applied["0.weight"], moved)
@@ -114,3 +120,43 @@ def test_adjustments_stand_in_json_and_learned_rounding_does_not(x: torch.Tensor
     assert int(nearest.tensors["0.weight"].abs().max()) == 127
     saturated = (plain.int() * 2).clamp(-127, 127)
     assert int((nearest.tensors["0.weight"].int() - saturated).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("rounding", ["gptq", "adaround"])
+def test_learned_rounding_is_not_used_for_other_weights(rounding: Rounding) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4),
+    ).eval()  # fmt: skip
+    data = [torch.randn(8, 3, 12, 12) for _ in range(8)]
+    config = QuantizationConfig(
+        placement="all", equalization=False, bias_correction=False, rounding=rounding
+    )
+    plan = plan_of(quantize_whole(model, data, config))
+    learned = plan.parts[""].integers
+    assert len(learned) == 3
+    again = plan.apply(model).tensors  # No warning: these are the weights that it was learned from.
+    assert all(torch.equal(again[f"{key}.weight"], known.weight) for key, known in learned.items())
+
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter += 0.2 * parameter.abs().mean() * torch.randn_like(parameter)
+    with pytest.warns(UserWarning, match=r"learned rounding of 3 layers .* other weights"):
+        made = plan.apply(tuned)
+    with torch.no_grad():
+        plain = sqnr(tuned(data[0]), quantize_whole(tuned, data, "fast")(data[0]))
+        found = sqnr(tuned(data[0]), made(data[0]))
+    assert plain is not None
+    assert found is not None
+    assert found > plain - 3
+
+    # One layer that changed takes nothing from the others.
+    with torch.no_grad():
+        tuned.load_state_dict(model.state_dict())
+        tuned.get_parameter("2.weight").mul_(1.001)
+    with pytest.warns(UserWarning, match=r"of 1 layers \(2"):
+        partly = plan.apply(tuned).tensors
+    assert torch.equal(partly["0.weight"], learned["0"].weight)
+    assert not torch.equal(partly["2.weight"], learned["2"].weight)

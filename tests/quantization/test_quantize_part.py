@@ -39,7 +39,7 @@ def test_with_every_layer_back_in_float_it_computes_what_the_model_computes() ->
     assert not all_float.stored
     plan = finish(all_float, batches)
     assert {(row.precision, row.reason) for row in plan.rows} == {("float", "for a test")}
-    torch.testing.assert_close(plan.build(model.state_dict())(x), model(x))
+    torch.testing.assert_close(plan.build(model.state_dict())[0](x), model(x))
 
 
 def test_one_layer_back_in_float_leaves_the_others_as_they_were() -> None:

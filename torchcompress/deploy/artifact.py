@@ -26,6 +26,7 @@ from torchcompress.deploy.container import (
 )
 from torchcompress.pruning import PruningPlan, SparsityPlan
 from torchcompress.quantization import Int8Model, PartlyInt8Model, QuantizationPlan
+from torchcompress.quantization.check_model import refuse_prepared
 from torchcompress.quantization.model import tensors_under
 
 PLANS = (PruningPlan, SparsityPlan, QuantizationPlan)
@@ -58,7 +59,9 @@ def save(
 
     Raises:
         ArtifactError: A tensor that cannot be stored, or a place that cannot be written.
+        UnsupportedError: The model is prepared for training and not converted.
     """
+    refuse_prepared(model)
     known = Architecture(arch, args or {}) if arch is not None else architecture(model)
     whole = isinstance(model, Int8Model)
     held = model.model if isinstance(model, PartlyInt8Model) else model

@@ -23,15 +23,10 @@ def check_model(model: nn.Module) -> nn.Module:
             module, or a parameter that is not float32, not finite or not there yet.
     """
     model = unwrapped(model)
+    refuse_prepared(model)
     for path, module in model.named_modules():
         if isinstance(module, Int8Model) or type(module).__module__.startswith("torch.ao.nn."):
             raise UnsupportedError("the model is int8 already", where=path or type(model).__name__)
-        if FAKE_QUANTIZERS in module._modules:
-            raise UnsupportedError(
-                "is prepared already for quantization-aware training",
-                where=path or type(model).__name__,
-                hint="tc.convert makes it int8",
-            )
         if innermost(module) is not module:
             raise UnsupportedError(
                 f"is wrapped in {type(module).__name__}",
@@ -57,6 +52,21 @@ def check_model(model: nn.Module) -> nn.Module:
                 "holds NaN or infinity", where=name, hint="restore the checkpoint"
             )
     return with_plain_weights(model)
+
+
+def refuse_prepared(model: nn.Module) -> None:
+    """Refuses a model that trains with fake quantization, or holds one that does.
+
+    Raises:
+        UnsupportedError: It does.
+    """
+    for path, module in model.named_modules():
+        if FAKE_QUANTIZERS in module._modules:
+            raise UnsupportedError(
+                "is prepared for quantization-aware training",
+                where=path or type(model).__name__,
+                hint="tc.convert makes it int8",
+            )
 
 
 def with_plain_weights(model: nn.Module) -> nn.Module:

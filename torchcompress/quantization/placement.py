@@ -54,12 +54,15 @@ Seconds = Callable[[Call], float]
 
 def call_seconds(call: Call) -> float:
     """Returns the shortest time that a call of the native kernels took, on random numbers."""
-    inputs = [_random(s, t) for s, t in zip(call.shapes, call.types, strict=True)]
+    # Its own, so that training afterwards does not hang on what was timed.
+    random = torch.Generator().manual_seed(0)
+    inputs = [_random(s, t, random) for s, t in zip(call.shapes, call.types, strict=True)]
     op, tensors = call.op, dict[str, Tensor]()
     if call.weight is not None:
         tensors[f"{op.layer}.bias"] = torch.zeros(call.weight[0])
         tensors[f"{op.layer}.scale"] = torch.full((call.weight[0],), 0.01)
-        tensors[f"{op.layer}.weight"] = torch.randint(-127, 128, call.weight, dtype=torch.int8)
+        weight = torch.randint(-127, 128, call.weight, dtype=torch.int8, generator=random)
+        tensors[f"{op.layer}.weight"] = weight
     times: list[float] = []
     with torch.no_grad():
         run = kernels.bind(op, call.types, tensors, call.shapes)
@@ -71,9 +74,11 @@ def call_seconds(call: Call) -> float:
     return min(times)
 
 
-def _random(shape: Shape, kind: ValueType) -> Tensor:
-    integer = isinstance(kind, QParams)
-    x = torch.randint(0, 256, shape, dtype=torch.uint8) if integer else torch.randn(shape)
+def _random(shape: Shape, kind: ValueType, random: torch.Generator) -> Tensor:
+    if isinstance(kind, QParams):
+        x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+    else:
+        x = torch.randn(shape, generator=random)
     return x.contiguous(memory_format=CHANNELS_LAST) if x.dim() == 4 else x
 
 

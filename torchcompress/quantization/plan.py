@@ -43,7 +43,9 @@ class QuantizationPlan(Plan):
     def apply(self, model: nn.Module, *, inplace: bool = False) -> Int8Model | PartlyInt8Model:
         """Folds and quantizes the weights of a model, by name; nothing is traced or calibrated.
 
-        A plan that was read from JSON lacks learned rounding: it rounds to nearest and warns so.
+        Rounding that was learned holds for the weights that it was learned from. A layer with
+        others, and any layer of a plan that was read from JSON, which goes without it, is rounded
+        to nearest, with a warning.
 
         Args:
             model: Any float32 model with the module tree, state_dict names and shapes of the
@@ -61,16 +63,19 @@ class QuantizationPlan(Plan):
         if inplace:
             raise UnsupportedError("an int8 model is a new module", where="inplace")
         model = with_plain_weights(unwrapped(model))
-        lost = [layer for part in self.parts.values() for layer in part.lost]
+        state = model.state_dict()
+        made: dict[str, Int8Model] = {}
+        lost: list[str] = []
+        for path, part in self.parts.items():
+            made[path], nearest = part.build(state)
+            lost += nearest
         if lost:
             warnings.warn(
                 f"this plan's learned rounding of {len(lost)} layers ({lost[0]} ...) was not saved "
-                "with it: their weights are rounded to nearest",
+                "with it or belongs to other weights: these are rounded to nearest",
                 UserWarning,
                 stacklevel=2,
             )
-        state = model.state_dict()
-        made = {path: part.build(state) for path, part in self.parts.items()}
         return self.assemble(model, made)
 
     def assemble(

@@ -19,6 +19,7 @@ from torchcompress.quantization.adjustments import (
 )
 from torchcompress.quantization.check_tensors import check_tensors
 from torchcompress.quantization.int8.weights import quantize_weight
+from torchcompress.quantization.learned import LearnedWeight
 from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.parse import parse_program
 from torchcompress.quantization.parse_sources import parse_sources
@@ -41,7 +42,7 @@ class PlanPart:
         adjustments: What algorithms changed about a layer's tensors, by layer.
         trials: What each algorithm did to the error of the outputs.
         learned: Layers whose rounding was learned.
-        integers: Their int8 weights. These are as large as the model, so JSON goes without them.
+        integers: What was learned. It is as large as the model, so JSON goes without it.
     """
 
     program: Program
@@ -50,18 +51,19 @@ class PlanPart:
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     learned: tuple[str, ...] = ()
-    integers: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    integers: dict[str, LearnedWeight] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def lost(self) -> list[str]:
-        """The layers whose learned rounding is not at hand."""
-        return [layer for layer in self.learned if layer not in self.integers]
-
-    def build(self, state: Mapping[str, Tensor]) -> Int8Model:
+    def build(self, state: Mapping[str, Tensor]) -> tuple[Int8Model, list[str]]:
         """Folds and quantizes the weights of a model.
+
+        Learned rounding holds for the weights that it was learned from, and for no others.
 
         Args:
             state: The state_dict of the whole model.
+
+        Returns:
+            The int8 model, and the layers that are rounded to nearest since their learned rounding
+            is not at hand or belongs to other weights.
 
         Raises:
             UnsupportedError: Weights that are not float32 or not finite.
@@ -69,9 +71,15 @@ class PlanPart:
             ArtifactError: The program and the sources do not belong together.
         """
         check_weights(self.sources, state)
-        return self.holding(
-            int8_tensors(self.program, self.sources, self.adjustments, self.integers, state)
-        )
+        tensors = int8_tensors(self.program, self.sources, self.adjustments, {}, state)
+        lost: list[str] = []
+        for layer in self.learned:
+            known = self.integers.get(layer)
+            if known is not None and known.fits(layer, tensors):
+                tensors[f"{layer}.weight"] = known.weight
+            else:
+                lost.append(layer)
+        return self.holding(tensors), lost
 
     def holding(self, tensors: Mapping[str, Tensor]) -> Int8Model:
         """Returns the program with its own tensors, once they are checked.

@@ -21,6 +21,7 @@ from torchcompress.quantization.fuse import fuse
 from torchcompress.quantization.inner_grids import with_inner_grids
 from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.selftest import native_works
+from torchcompress.quantization.learned import LearnedWeight
 from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.model import Int8Model
@@ -198,14 +199,19 @@ def plan_part(draft: Draft, noise: Mapping[str, float | None], macs: Mapping[str
         for op in draft.program.ops
         if op.kind in LAYERS or op.output in macs
     )
-    learned = tuple(draft.integers)
+    nearest: dict[str, Tensor] = {}
+    if draft.integers:
+        nearest = int8_tensors(model.program, draft.sources, draft.adjustments, {}, draft.state)
+    integers = {
+        layer: LearnedWeight.of(layer, weight, nearest) for layer, weight in draft.integers.items()
+    }
     return PlanPart(
         model.program,
         draft.sources,
         rows,
         draft.adjustments,
-        learned=learned,
-        integers=draft.integers,
+        learned=tuple(integers),
+        integers=integers,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models import get_model
 
 import torchcompress as tc
@@ -153,3 +154,60 @@ def test_conversion_changes_nothing_and_may_be_repeated(
 def test_what_is_not_prepared_is_refused(small: nn.Module) -> None:
     with pytest.raises(UnsupportedError, match="prepare_qat"):
         convert(small)
+
+
+def test_a_prepared_model_inside_another_is_named(small: nn.Module, images: Tensor) -> None:
+    prepared = prepare_qat(small, images)
+    # With its outer names those of the inner model, which must not be taken for them.
+    outer = copy.deepcopy(small)
+    outer.add_module("inner", prepared)
+    for model in (outer, nn.Sequential(nn.Identity(), nn.Sequential(prepared))):
+        path = "inner" if model is outer else "1.0"
+        with pytest.raises(UnsupportedError, match=rf"(?s){path}: .*convert '{path}' by itself"):
+            convert(model)
+
+
+def test_a_part_is_converted_with_the_model_around_it(images: Tensor) -> None:
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body(x)
+            return x if x.sum() > 1e9 else 2 * x
+
+    prepared = prepare_qat(Routed(), images)
+    with pytest.raises(UnsupportedError, match=r"(?s)'body' of a model.*the whole model"):
+        convert(prepared.get_submodule("body"))
+    with pytest.raises(UnsupportedError, match=r"(?s)m\.body: .*convert 'm' by itself"):
+        convert(nn.ModuleDict({"m": prepared}))
+
+
+def test_an_average_is_converted(small: nn.Module, images: Tensor, train: Train) -> None:
+    prepared = prepare_qat(small, images)
+    average = AveragedModel(prepared, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    train(prepared, images)
+    average.update_parameters(prepared)
+    train(prepared, images)
+    average.update_parameters(prepared)
+    made = whole(convert(average))
+    assert torch.equal(made(images), convert(average.module)(images))
+    assert not torch.equal(made(images), convert(prepared)(images))
+
+
+def test_other_doors_say_that_a_prepared_model_is_to_be_converted(
+    small: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    prepared = prepare_qat(small, images)
+    doors: list[Callable[[nn.Module], object]] = [
+        lambda model: tc.export_onnx(model, tmp_path / "m.onnx", images),
+        lambda model: tc.save(model, tmp_path / "m.tcz"),
+        lambda model: tc.compile(model, images),
+        lambda model: tc.quantize(model, [images]),
+    ]
+    for model in (prepared, nn.Sequential(prepared)):
+        for door in doors:
+            with pytest.raises(UnsupportedError, match=r"is prepared for.*\n?.*tc\.convert"):
+                door(model)
+    assert not list(tmp_path.iterdir())

@@ -251,7 +251,7 @@ class Between(nn.Sequential):
 
 
 def test_what_cannot_be_prepared_is_refused(small: nn.Module, images: Tensor) -> None:
-    with pytest.raises(UnsupportedError, match="is prepared already"):
+    with pytest.raises(UnsupportedError, match="is prepared for quantization-aware"):
         prepare_qat(prepare_qat(small, images), images)
     with pytest.raises(UnsupportedError, match="int8 already"):
         prepare_qat(tc.quantize(small, [images]), images)

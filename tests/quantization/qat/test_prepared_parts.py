@@ -106,7 +106,7 @@ def test_copies_of_a_host_train_on(prepared: nn.Module, images: Tensor, train: T
 
 
 def test_a_prepared_part_is_not_prepared_again(prepared: nn.Module, images: Tensor) -> None:
-    with pytest.raises(UnsupportedError, match="body: is prepared already"):
+    with pytest.raises(UnsupportedError, match="body: is prepared for"):
         tc.prepare_qat(prepared, images)
     with pytest.raises(UnsupportedError, match=r"(?s)body: is prepared.*tc\.convert"):
         tc.quantize(prepared, [images])

@@ -15,6 +15,7 @@ from torchcompress.deploy.backends.native import native
 from torchcompress.deploy.backends.onnx_runtime import onnx_runtime
 from torchcompress.deploy.onnx.parts import int8_parts
 from torchcompress.metrics.latency import thread_count, time_in_turns
+from torchcompress.quantization.check_model import refuse_prepared
 
 Backend = Literal["native", "onnxruntime", "inductor"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -56,6 +57,7 @@ def compile(
     if threads < 1:
         raise CompressError(f"{threads} is not a number of threads", where="threads")
     model = unwrapped(model)
+    refuse_prepared(model)
     makers: dict[Backend, Callable[[], nn.Module]] = {
         "native": lambda: native(model),
         "onnxruntime": lambda: onnx_runtime(model, x, threads),

@@ -18,6 +18,7 @@ from torchcompress.deploy.onnx.grids import changed_grids
 from torchcompress.deploy.onnx.parts import exchanged, int8_parts
 from torchcompress.deploy.onnx.presets import Preset, find_preset
 from torchcompress.quantization import Int8Model
+from torchcompress.quantization.check_model import refuse_prepared
 
 if TYPE_CHECKING:
     import onnx
@@ -100,7 +101,7 @@ def export_onnx(
 
     Raises:
         UnsupportedError: The packages of the extra `onnx` are missing, or the model cannot be
-            exported.
+            exported, or is prepared for training and not converted.
         CompressError: An unknown preset or opset, or ONNX Runtime computes something else.
         ArtifactError: A place that cannot be written.
     """
@@ -123,6 +124,7 @@ def checked_onnx(
     """Returns the file of a model, and how it differs; args and errors are `export_onnx`'s."""
     require_onnx()
     model = unwrapped(model)
+    refuse_prepared(model)
     x = GraphArguments(model, x).example
     made = _quantized(model, x, preset, opset)
     differences, ratio = _compared(made, model, x, preset) if check else (None, None)
