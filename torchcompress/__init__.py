@@ -26,7 +26,9 @@ from torchcompress.quantization import (
     PartlyInt8Model,
     QuantizationConfig,
     QuantizationPlan,
+    Sensitivity,
     quantize,
+    sensitivity,
 )
 from torchcompress.quantization.qat import (
     FreezeSchedule,
@@ -59,6 +61,7 @@ __all__ = [
     "QuantizationPlan",
     "Recipe",
     "RunResult",
+    "Sensitivity",
     "SparsityPlan",
     "Target",
     "Trainer",
@@ -83,5 +86,6 @@ __all__ = [
     "quantize",
     "run_recipe",
     "save",
+    "sensitivity",
     "sparsify",
 ]

@@ -6,6 +6,7 @@ from torchcompress.quantization.model import Int8Model
 from torchcompress.quantization.partly import PartlyInt8Model
 from torchcompress.quantization.plan import QuantizationPlan
 from torchcompress.quantization.quantize import check_quantizable, quantize
+from torchcompress.quantization.sensitivity import LayerSensitivity, Sensitivity, sensitivity
 
 __all__ = [
     "Int8Model",
@@ -14,5 +15,8 @@ __all__ = [
     "QuantizationPlan",
     "check_quantizable",
     "int8_latency_table",
+    "LayerSensitivity",
+    "Sensitivity",
     "quantize",
+    "sensitivity",
 ]

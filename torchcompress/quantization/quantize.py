@@ -1,26 +1,22 @@
 """From a float model and a few hundred inputs to an int8 model."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 
-from torchcompress.core.errors import UnsupportedError
+from torchcompress.core.errors import CompressError
 from torchcompress.core.inputs import Forward, Inputs, call
-from torchcompress.core.modules import device_of, match_names
-from torchcompress.quantization.calibrate import Batches, first_outputs
+from torchcompress.core.modules import device_of
+from torchcompress.quantization.accuracy_control import hold_score
+from torchcompress.quantization.calibrate import Batches
 from torchcompress.quantization.check_model import check_model
 from torchcompress.quantization.config import QuantizationConfig
-from torchcompress.quantization.left import left_modules, left_rows
+from torchcompress.quantization.drafted import draft_parts, nothing_to_quantize, planned
 from torchcompress.quantization.model import Int8Model
-from torchcompress.quantization.operations import LAYERS
 from torchcompress.quantization.partly import PartlyInt8Model
-from torchcompress.quantization.parts import Partition, find_parts
+from torchcompress.quantization.parts import find_parts
 from torchcompress.quantization.plan import QuantizationPlan
-from torchcompress.quantization.plan_part import PlanPart, check_weights
-from torchcompress.quantization.ptq.improve import improve
-from torchcompress.quantization.quantize_part import draft_part, finish
-from torchcompress.quantization.table import Row
 
 
 def quantize(
@@ -29,6 +25,8 @@ def quantize(
     config: QuantizationConfig | str | None = None,
     *,
     forward: Forward | None = None,
+    max_drop: float | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
 ) -> Int8Model | PartlyInt8Model:
     """Returns an int8 copy of a model; the model itself is left as it was.
 
@@ -42,17 +40,30 @@ def quantize(
         calibration: Batches of a few hundred samples; labels are ignored.
         config: A configuration or the name of a preset; `default` where None.
         forward: How the model is called on a batch, where the default reading does not fit.
+        max_drop: How far the score may fall below the float model's, in its own units. Where it
+            falls further, the most sensitive layers go back to float, as few as needed.
+        evaluate: Returns the score of a model, the higher the better; goes with `max_drop`.
 
     Raises:
         UnsupportedError: Nothing to quantize, weights that are not float32 or not finite, or an
             int8 model.
         CalibrationError: No data, data that the model cannot run on or that is not finite, an
             activation that is not, or a layer that calibration never ran.
-        CompressError: No such preset, or a glob in `config.exclude` that matches nothing.
+        CompressError: No such preset, a glob in `config.exclude` that matches nothing, or a score
+            that falls too far with any layer in int8.
     """
     if not isinstance(config, QuantizationConfig):
         config = QuantizationConfig.preset("default" if config is None else config)
-    return plan_quantization(model, calibration, config, forward=forward).apply(model)
+    if (max_drop is None) != (evaluate is None):
+        raise CompressError(
+            "max_drop and evaluate go together",
+            where="max_drop",
+            hint="evaluate(model) returns the score that may fall by max_drop",
+        )
+    if max_drop is None or evaluate is None:
+        return plan_quantization(model, calibration, config, forward=forward).apply(model)
+    drafted = draft_parts(model, calibration, config, forward=forward)
+    return hold_score(model, drafted, evaluate, max_drop).apply(model)
 
 
 def plan_quantization(
@@ -66,30 +77,7 @@ def plan_quantization(
 
     Args and errors are those of `quantize`.
     """
-    name = type(model).__name__
-    model = check_model(model)
-    found = find_parts(model, Batches(calibration, forward, device_of(model)), config.exclude)
-    check_globs(found, config)
-    state = model.state_dict()
-    parts: dict[str, PlanPart] = {}
-    left: list[Row] = []
-    for path, part in found.parts.items():
-        check_weights(part.sources, state)
-        want = first_outputs(found.model.get_submodule(path), part.batches)
-        draft = draft_part(
-            part.program, part.sources, state, part.batches, want, config, path or name
-        )
-        draft, trials = improve(draft, part.batches, config)
-        made = finish(draft, part.batches, trials)
-        if any(row.precision == "int8" for row in made.rows):
-            parts[path] = made
-        else:
-            left += made.rows
-        part.batches.release()
-    if not parts:
-        raise nothing_to_quantize(found, name)
-    left += left_rows(found, found.parts, config.exclude)
-    return QuantizationPlan(parts, tuple(left), found.split)
+    return planned(draft_parts(model, calibration, config, forward=forward))
 
 
 def check_quantizable(model: nn.Module, x: Inputs) -> None:
@@ -108,34 +96,3 @@ def check_quantizable(model: nn.Module, x: Inputs) -> None:
     found = find_parts(model, batches, exclude=("*",))
     if not found.parts:
         raise nothing_to_quantize(found, name)
-
-
-def nothing_to_quantize(found: Partition, where: str) -> UnsupportedError:
-    """Returns the error of a model none of whose layers can become int8.
-
-    Args:
-        found: Its parts.
-        where: The model.
-    """
-    why = f": {found.split['']}" if "" in found.split else ""
-    return UnsupportedError(
-        f"nothing in this model can be quantized{why}",
-        where=where,
-        hint="it needs a convolution or a linear layer that config.exclude does not match",
-    )
-
-
-def check_globs(found: Partition, config: QuantizationConfig) -> None:
-    """Checks that each glob matches a layer of a part or a module around the parts.
-
-    Raises:
-        CompressError: It matches nothing.
-    """
-    layers = [
-        op.name.split("#")[0]
-        for part in found.parts.values()
-        for op in part.program.ops
-        if op.kind in LAYERS
-    ]
-    around = left_modules(found.model, found.parts)
-    match_names(config.exclude, [*layers, *around], "config.exclude")

@@ -78,11 +78,18 @@ class Draft:
         """Returns the draft with more operations left in float.
 
         Args:
-            reasons: Why, by output.
+            reasons: Why, by output; all calls of a layer together.
         """
+        layers = {op.layer for op in self.program.ops if op.output in reasons}
         return replace(
             self,
             int8=self.int8 - reasons.keys(),
+            adjustments={
+                # What made up for rounding goes with it.
+                key: replace(value, shift=None, steps=None) if key in layers else value
+                for key, value in self.adjustments.items()
+            },
+            integers={key: value for key, value in self.integers.items() if key not in layers},
             reasons={**self.reasons, **reasons},
             slower={value: why for value, why in self.slower.items() if value not in reasons},
         )

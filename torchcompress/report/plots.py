@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from torchcompress.quantization import Sensitivity
 from torchcompress.report.record import Report
 from torchcompress.report.summary import stage_names
 from torchcompress.report.words import milliseconds
@@ -94,6 +95,29 @@ def latency_plot(report: Report, setting: str) -> str:
         axes.invert_yaxis()
         axes.set_xlim(0, 1.5 * max(times))
         axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure)
+
+
+def sensitivity_plot(found: Sensitivity, most: int = 30) -> str:
+    """Returns the noise of each layer when it alone is int8, the most sensitive first.
+
+    Args:
+        found: What `tc.sensitivity` returned.
+        most: Layers to show.
+    """
+    rows = found.rows[:most]
+    noises = [100 * row.noise**0.5 for row in rows]
+    with rc_context({**_STYLE, "svg.hashsalt": "sensitivity"}):
+        figure = Figure(figsize=(_WIDTH, 0.5 + 0.24 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.barh(range(len(rows)), noises, color=_ACCENT, height=0.62)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        _values(axes, noises, [f"{noise:.2g} %" for noise in noises])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.3 * max(noises) or 1)
+        axes.set_xlabel("error of the outputs")
+        axes.xaxis.set_ticks([])
         axes.spines["bottom"].set_visible(False)
         return _svg(figure)
 

@@ -12,6 +12,7 @@ from torchcompress.core.inputs import Inputs
 from torchcompress.core.modules import copied, device_of, undisturbed
 from torchcompress.quantization.calibrate import Batches, ProgramModule, first_outputs
 from torchcompress.quantization.check_model import FAKE_QUANTIZERS, check_model
+from torchcompress.quantization.drafted import check_globs, nothing_to_quantize
 from torchcompress.quantization.left import left_rows
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.parts import Part, Partition, find_parts
@@ -27,7 +28,6 @@ from torchcompress.quantization.qat.prepared import (
     prepared_class,
     quantizers_in,
 )
-from torchcompress.quantization.quantize import check_globs, nothing_to_quantize
 from torchcompress.quantization.quantize_part import Draft, draft_part, excluded_layers
 from torchcompress.quantization.ranges import range_classes
 from torchcompress.quantization.sources import AnySource, folded_tensors
