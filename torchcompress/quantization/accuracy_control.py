@@ -9,6 +9,7 @@ from torch import nn
 from torchcompress.core.errors import CompressError
 from torchcompress.quantization.drafted import Drafted, planned
 from torchcompress.quantization.plan import QuantizationPlan
+from torchcompress.quantization.ptq.improve import refit
 from torchcompress.quantization.quantize_part import Draft
 from torchcompress.quantization.sensitivity import Sensitivity, calls_of, int8_layers, rank_layers
 
@@ -43,14 +44,13 @@ def hold_score(
     if first >= wanted:
         return best
     ranking = rank_layers(drafted)
-    scores = {0: first}
-    low, high = 0, len(ranking)
+    low, high, reached = 0, len(ranking), first
     while high - low > 1:
         middle = (low + high) // 2
         tried = planned(_given_back(drafted, ranking, middle, "accuracy control"))
-        scores[middle] = score(tried)
-        if scores[middle] >= wanted:
-            high = middle
+        found = score(tried)
+        if found >= wanted:
+            high, reached = middle, found
         else:
             low = middle
     if high == len(ranking):
@@ -60,7 +60,7 @@ def hold_score(
             hint="allow a larger max_drop, calibrate on more data, or train with prepare_qat",
         )
     reason = (
-        f"accuracy control: score {scores[high]:.6g} with {high} layers in float,"
+        f"accuracy control: score {reached:.6g} with {high} layers in float,"
         f" {first:.6g} with none, {wanted:.6g} wanted"
     )
     return planned(_given_back(drafted, ranking, high, reason))
@@ -72,7 +72,9 @@ def _given_back(drafted: Drafted, ranking: Sensitivity, count: int, reason: str)
     for path, draft in drafted.drafts.items():
         ops, names = int8_layers(draft), chosen.get(path, set())
         layers = {op.layer for op in ops if op.name in names}
-        drafts[path] = draft.kept_float({op.output: reason for op in ops if op.layer in layers})
+        made = draft.kept_float({op.output: reason for op in ops if op.layer in layers})
+        batches = drafted.found.parts[path].batches
+        drafts[path] = refit(made, batches, drafted.config, drafted.trials[path])
     return replace(drafted, drafts=drafts)
 
 

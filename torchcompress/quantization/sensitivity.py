@@ -109,8 +109,12 @@ def rank_layers(drafted: Drafted) -> Sensitivity:
     for path, draft in drafted.drafts.items():
         batches = drafted.found.parts[path].batches
         samples = Samples.of(draft.float_module(), batches, _MOST_BYTES)
+        # Fits made up for the noise of other layers, which is not there now.
+        fits = draft.adjustments.items()
+        shifts = {key: replace(value, shift=None) for key, value in fits}
+        plain = replace(draft, adjustments=shifts, integers={})
         for op in progress(int8_layers(draft), "sensitivity", unit="layer"):
-            alone = replace(draft, int8=frozenset({op.output}), slower={})
+            alone = replace(plain, int8=frozenset({op.output}), slower={})
             rows.append(LayerSensitivity(op.name, op.kind, path, output_noise(alone, samples)))
     return Sensitivity(tuple(sorted(rows, key=lambda row: -row.noise)))
 

@@ -1,7 +1,7 @@
 """The algorithms in order, each kept only where the measured error falls."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +22,7 @@ _MOST_BYTES = 2**27
 _WIDER = (0.5, 1.0)
 """How far clipped ranges are widened towards all that was seen."""
 _STRENGTH = 0.5
+_BIAS = "bias correction"
 _FEWEST = 16
 """Samples from which something is learnt; from fewer it would be learnt by heart."""
 
@@ -56,13 +57,37 @@ def improve(
             judge.tries("wider ranges", partial(widen, share=share))
     if config.weight_steps:
         judge.tries("weight steps", partial(search_steps, seed=config.seed))
-    corrected = config.bias_correction and judge.tries("bias correction", correct_biases)
+    corrected = config.bias_correction and judge.tries(_BIAS, correct_biases)
     if config.rounding != "nearest":
-        learn = partial(
-            learn_rounding, method=config.rounding, correct_bias=corrected, seed=config.seed
-        )
-        judge.tries(config.rounding, learn)
+        judge.tries(config.rounding, _learn(config, corrected))
     return judge.draft, tuple(judge.trials)
+
+
+def refit(
+    draft: Draft, batches: Batches, config: QuantizationConfig, trials: Collection[Trial]
+) -> Draft:
+    """Fits biases and rounding again: they made up for noise of layers that are float now.
+
+    Args:
+        draft: As improved, with more layers in float.
+        batches: Calibration data.
+        config: As in `improve`.
+        trials: What `improve` kept.
+    """
+    kept = {trial.algorithm for trial in trials if trial.kept}
+    if not kept & {_BIAS, config.rounding}:
+        return draft
+    samples = Samples.of(draft.float_module(), batches, _MOST_BYTES)
+    draft = replace(draft, integers={})
+    if _BIAS in kept:
+        draft = correct_biases(draft, samples)
+    return _learn(config, _BIAS in kept)(draft, samples) if config.rounding in kept else draft
+
+
+def _learn(config: QuantizationConfig, correct_bias: bool) -> Algorithm:
+    return partial(
+        learn_rounding, method=config.rounding, correct_bias=correct_bias, seed=config.seed
+    )
 
 
 class _Judge:
