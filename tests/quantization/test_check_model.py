@@ -1,6 +1,5 @@
 """What is refused, and what is quantized although it looks odd."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,13 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from torchcompress.core.errors import CalibrationError, CompressError, UnsupportedError
-from torchcompress.quantization import Int8Model, QuantizationConfig, check_quantizable, quantize
+from torchcompress.quantization import (
+    Int8Model,
+    QuantizationConfig,
+    check_quantizable,
+    drafted,
+    quantize,
+)
 from torchcompress.quantization.sqnr import sqnr
 
 DATA = both_ways()
@@ -107,7 +112,7 @@ def test_a_step_that_fails_leaves_no_model_behind(monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(sys.modules[quantize.__module__], "finish", fail)
+    monkeypatch.setattr(drafted, "finish", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         quantize(Branching().eval(), DATA)
 
