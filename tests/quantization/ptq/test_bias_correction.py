@@ -24,6 +24,9 @@ Prepare = Callable[..., Any]
 def test_the_mean_of_each_channel_is_floats(
     prepare: Prepare, model: nn.Module, shape: tuple[int, ...]
 ) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            module.reset_parameters()  # Under the test's own seed.
     data = [torch.randn(shape).abs() for _ in range(4)]
     draft, samples = prepare(model, data)
     fixed = correct_biases(draft, samples)

@@ -60,16 +60,17 @@ class Normed(nn.Module):
 
 
 CASES = [
-    (Residual(), torch.randn(64, 3, 8, 8), False),
-    (Gated(), torch.randn(64, 3, 8, 8), False),
-    (Normed(), torch.randn(64, 5, 16), True),
+    (Residual, (64, 3, 8, 8), False),
+    (Gated, (64, 3, 8, 8), False),
+    (Normed, (64, 5, 16), True),
 ]
 
 
-@pytest.mark.parametrize(("model", "x", "norms"), CASES)
+@pytest.mark.parametrize(("make", "shape", "norms"), CASES)
 def test_the_float_network_stays_and_the_int8_one_gets_closer(
-    model: nn.Module, x: Tensor, norms: bool, prepare: Prepare
+    make: Callable[[], nn.Module], shape: tuple[int, ...], norms: bool, prepare: Prepare
 ) -> None:
+    model, x = make(), torch.randn(shape)
     draft, samples = prepare(model, list(x.split(16)))
     made = equalize(draft, samples, strength=0.5, norms=norms, histogram=False)
     assert made.adjustments
