@@ -17,7 +17,7 @@ from statistics import geometric_mean
 from typing import Any
 
 import torch
-from int8_peers import FirstOutput, Run, first_tensor, fx_mode, onnx_runtime, pt2e
+from int8_peers import Run, Segmenter, first_tensor, fx_mode, onnx_runtime, pt2e
 from isolated import call_isolated
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -115,7 +115,7 @@ def measure(name: str, peers: list[str]) -> Row:
         row["tools"] = {tool: {} for tool in runs}
         time_all(row, dict.fromkeys(SETTINGS, runs), size, channels_last=False)
         return row
-    plain = FirstOutput(model).eval()
+    plain = Segmenter(model).eval() if "lraspp" in name else model
     with torch.no_grad():
         wanted = torch.cat([plain(batch) for batch in held_out])
     made: dict[tuple[int, int], dict[str, Callable[[Tensor], Any]]] = {s: {} for s in SETTINGS}
@@ -166,8 +166,8 @@ def run_batch(runs: dict[tuple[int, int], Run], batch: Tensor) -> Any:
 def mac_share(int8: nn.Module) -> tuple[float, dict[str, int]]:
     """Returns the share of MACs in int8, and how many layers stayed float for which reason."""
     rows = int8.table()  # pyright: ignore[reportCallIssue]
-    whole = sum(getattr(row, "macs", 1) or 0 for row in rows)
-    mine = sum(getattr(row, "macs", 1) or 0 for row in rows if row.precision == "int8")
+    whole = sum(row.macs or 0 for row in rows)
+    mine = sum(row.macs or 0 for row in rows if row.precision == "int8")
     reasons: dict[str, int] = {}
     for row in rows:
         if row.precision != "int8":

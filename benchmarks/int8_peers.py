@@ -24,15 +24,15 @@ def first_tensor(outputs: Any) -> Tensor:
     return first_tensor(next(iter(outputs.values() if isinstance(outputs, dict) else outputs)))
 
 
-class FirstOutput(nn.Module):
-    """A model that gives its first output alone, for tools that know no containers."""
+class Segmenter(nn.Module):
+    """A segmentation model that gives its map of classes alone, for tools that know no dicts."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return first_tensor(self.model(x))
+        return self.model(x)["out"]
 
 
 def fx_mode(model: nn.Module, images: Sequence[Tensor]) -> Run:

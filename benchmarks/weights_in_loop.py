@@ -55,56 +55,27 @@ def cubic(steps: int) -> Cubic:
     return Cubic(end=end, every=max(end // 20, 1))
 
 
-class PeerPruner(Callback):
-    """torch.nn.utils.prune, global by magnitude, each time as far as a schedule says."""
+class Peer(Callback):
+    """torch.nn.utils.prune, global by magnitude, at once."""
 
-    def __init__(self, net: nn.Module, sparsity: float, schedule: Callable[[int], float]) -> None:
+    def __init__(self, net: nn.Module, sparsity: float) -> None:
         layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         self.weights = [(layer, "weight") for layer in layers]
-        self.sparsity = sparsity
-        self.schedule = schedule
-        self.gone = 0.0
+        prune.global_unstructured(self.weights, prune.L1Unstructured, amount=sparsity)
 
-    def prune_to(self, step: int) -> None:
-        wanted = self.sparsity * self.schedule(step)
-        if wanted > self.gone:
-            of_the_rest = (wanted - self.gone) / (1 - self.gone)
-            prune.global_unstructured(self.weights, prune.L1Unstructured, amount=of_the_rest)
-            self.gone = wanted
-
-    def bake(self) -> None:
+    def on_fit_end(self, run: Run) -> None:
         for layer, name in self.weights:
             prune.remove(layer, name)
 
-    def on_step_end(self, run: Run) -> None:
-        self.prune_to(run.step + 1)
 
-    def on_fit_end(self, run: Run) -> None:
-        self.bake()
-
-
-def at_once(step: int) -> float:
-    return 1.0
-
-
-def ours(net: nn.Module, sparsity: float, steps: int) -> Callback:
-    return MagnitudePruner(net, Target(sparsity=sparsity), scope="lamp", schedule=cubic(steps))
-
-
-def peer_at_once(net: nn.Module, sparsity: float, steps: int) -> Callback:
-    pruner = PeerPruner(net, sparsity, at_once)
-    pruner.prune_to(0)
-    return pruner
-
-
-def peer_cubic(net: nn.Module, sparsity: float, steps: int) -> Callback:
-    return PeerPruner(net, sparsity, cubic(steps))
-
-
-WAYS = {
-    "torchcompress": ours,
-    "torch.nn.utils.prune at once": peer_at_once,
-    "torch.nn.utils.prune along the same schedule": peer_cubic,
+WAYS: dict[str, Callable[[nn.Module, float, int], Callback]] = {
+    "torchcompress at once": lambda net, sparsity, steps: MagnitudePruner(
+        net, Target(sparsity=sparsity)
+    ),
+    "torchcompress along a cubic schedule": lambda net, sparsity, steps: MagnitudePruner(
+        net, Target(sparsity=sparsity), scope="lamp", schedule=cubic(steps)
+    ),
+    "torch.nn.utils.prune at once": lambda net, sparsity, steps: Peer(net, sparsity),
 }
 
 
