@@ -74,22 +74,23 @@ def pt2e(model: nn.Module, images: Sequence[Tensor], batch: int) -> Run:
     return compiled
 
 
-class _Reader:
-    """Calibration data as ONNX Runtime reads it."""
-
-    def __init__(self, images: Sequence[Tensor]) -> None:
-        self._left: Iterator[Tensor] = iter(images)
-
-    def get_next(self) -> dict[str, Any] | None:
-        batch = next(self._left, None)
-        return None if batch is None else {"x": batch.numpy()}
-
-
 def onnx_runtime(model: nn.Module, images: Sequence[Tensor], threads: int) -> Run:
     """Returns a model quantized by ONNX Runtime's static QDQ mode, by channel, on some threads."""
     import onnxruntime
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        left: Iterator[Tensor] = iter(images)
+
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(self.left, None)
+            return None if batch is None else {"x": batch.numpy()}
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,7 +102,7 @@ def onnx_runtime(model: nn.Module, images: Sequence[Tensor], threads: int) -> Ru
         )  # fmt: skip
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
         quantize_static(
-            ready, int8, _Reader(images), quant_format=QuantFormat.QDQ, per_channel=True,
+            ready, int8, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
         options = onnxruntime.SessionOptions()
