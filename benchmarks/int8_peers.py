@@ -88,7 +88,7 @@ def onnx_runtime(model: nn.Module, images: Sequence[Tensor], threads: int) -> Ru
     class Reader(CalibrationDataReader):
         left: Iterator[Tensor] = iter(images)
 
-        def get_next(self) -> dict[str, Any] | None:
+        def get_next(self) -> Any:
             batch = next(self.left, None)
             return None if batch is None else {"x": batch.numpy()}
 
