@@ -18,13 +18,13 @@ from torchcompress.core.inputs import (
     tensors_in,
     to_device,
 )
-from torchcompress.core.modules import undisturbed
 from torchcompress.core.progress import progress
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.binding import bind_inputs
 from torchcompress.quantization.observers import RangeObserver
 from torchcompress.quantization.program import Op, Program
 from torchcompress.quantization.ranges import moved_values
+from torchcompress.quantization.unchanged import unchanged
 from torchcompress.quantization.value_types import infer_types
 
 _TRACE_TOLERANCE = 1e-3
@@ -139,7 +139,7 @@ def first_outputs(model: nn.Module, batches: Batches) -> dict[str, Tensor]:
     Raises:
         CalibrationError: It does not take the batch, or the batch is empty.
     """
-    with undisturbed(model):
+    with unchanged(model):
         outputs = dict(tensors_in(batches.call(model, batches.first_index, batches.first)))
     if outputs and not any(tensor.numel() for tensor in outputs.values()):
         raise CalibrationError(
@@ -201,7 +201,12 @@ def is_close(a: Tensor, b: Tensor) -> bool:
     """Returns whether a traced program made the tensor `a` as a model made `b`."""
     if a.shape != b.shape or a.numel() == 0:
         return a.shape == b.shape
-    return bool((a - b).abs().amax() <= _TRACE_TOLERANCE * b.abs().amax() + 1e-6)
+    if not b.is_floating_point():
+        return torch.equal(a, b)
+    same = (a == b) | (a.isnan() & b.isnan())
+    largest = b.abs().masked_fill(~b.isfinite(), 0.0).amax()
+    gaps = (a - b).abs().masked_fill(same, 0.0)
+    return bool(gaps.amax() <= _TRACE_TOLERANCE * largest + 1e-6)
 
 
 def check_finite(made: Tensor, name: str, batch: int) -> None:

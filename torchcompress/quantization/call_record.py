@@ -11,12 +11,12 @@ from torch import nn
 
 from torchcompress.core.errors import CalibrationError, TraceError, UnsupportedError
 from torchcompress.core.inputs import tensors_in
-from torchcompress.core.modules import undisturbed
 from torchcompress.graph.running import plain_kernels
 from torchcompress.quantization.binding import ObservedCall
 from torchcompress.quantization.calibrate import Batches
 from torchcompress.quantization.macs import Watch, samples_in
 from torchcompress.quantization.trace import trace
+from torchcompress.quantization.unchanged import unchanged
 
 
 @dataclass
@@ -63,7 +63,7 @@ def record_calls(model: nn.Module, batches: Batches, exclude: Collection[str]) -
     last = 0
     for last, inputs in _until_done(batches):
         before, watch = len(record.first), Watch()
-        with undisturbed(model), plain_kernels(), _hooked(model, record, watch, last):
+        with unchanged(model), plain_kernels(), _hooked(model, record, watch, last):
             samples = samples_in(inputs)
             with watch:
                 batches.call(model, last, inputs)

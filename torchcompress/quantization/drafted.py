@@ -21,6 +21,7 @@ from torchcompress.quantization.ptq.improve import improve
 from torchcompress.quantization.quantize_part import Draft, draft_part, finish
 from torchcompress.quantization.table import Row
 from torchcompress.quantization.trials import Trial
+from torchcompress.quantization.unchanged import attributes_kept
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def draft_parts(
     trials: dict[str, tuple[Trial, ...]] = {}
     for path, part in found.parts.items():
         check_weights(part.sources, state)
-        want = first_outputs(found.model.get_submodule(path), part.batches)
+        with attributes_kept(model):
+            want = first_outputs(found.model.get_submodule(path), part.batches)
         draft = draft_part(
             part.program, part.sources, state, part.batches, want, config, path or name
         )

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from torchcompress.core.errors import ArtifactError, CompressError
 from torchcompress.core.inputs import map_tensors, tensors_in
-from torchcompress.core.modules import copied, undisturbed
+from torchcompress.core.modules import copied
 from torchcompress.quantization.binding import PLAIN
 from torchcompress.quantization.calibrate import Batches, named_failures
+from torchcompress.quantization.unchanged import unchanged
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -149,7 +150,7 @@ class PartBatches(Batches):
             ),
         ]
         try:
-            with undisturbed(self.host), replaced(self.host, {self.path: model}):
+            with unchanged(self.host), replaced(self.host, {self.path: model}):
                 super().call(self.host, index, inputs)
         finally:
             for hook in hooks:

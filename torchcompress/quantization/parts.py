@@ -1,20 +1,23 @@
 """The largest parts of a model that can be read as programs."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from torchcompress.core.errors import CalibrationError, TraceError, UnsupportedError
-from torchcompress.core.modules import shadow, undisturbed
+from torchcompress.core.modules import shadow
 from torchcompress.quantization.calibrate import Batches
 from torchcompress.quantization.call_record import CallRecord, has_matrix, record_calls
 from torchcompress.quantization.host import PartBatches, replaced
+from torchcompress.quantization.other_inputs import check_copy, varied
 from torchcompress.quantization.probe import Probe
 from torchcompress.quantization.program import Program
 from torchcompress.quantization.sources import AnySource, Source, folded_tensors
 from torchcompress.quantization.trace import trace
+from torchcompress.quantization.unchanged import attributes_kept, unchanged
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def find_parts(model: nn.Module, batches: Batches, exclude: Collection[str] = ()
 
     From the root down, each module that holds layers is traced; where the trace fails, or does
     not compute what the module computes, its children are tried. A part is a module that the code
-    around it calls and does not otherwise look into.
+    around it calls and does not otherwise look into. What was read is also tried on inputs that
+    calibration does not hold.
 
     Args:
         model: Left as it was.
@@ -65,17 +69,26 @@ def find_parts(model: nn.Module, batches: Batches, exclude: Collection[str] = ()
     Raises:
         CalibrationError: The model does not take a batch, a value is not finite, or a layer that
             no batch reaches.
-        UnsupportedError: The model cannot be copied.
+        UnsupportedError: The model cannot be copied, or a copy computes something else.
     """
     host = shadow(model).eval()
-    record = record_calls(host, batches, exclude)
-    search = _Search(host, batches, record)
-    search.descend([""])
-    while faults := search.faults():
-        for path, fault in faults.items():
-            del search.parts[path]
-            search.split[path] = fault
-        search.descend([child for path in faults for child in search.children(path)])
+    # A hook of the copy may write to the model.
+    with attributes_kept(model):
+        try:
+            record = record_calls(host, batches, exclude)
+        except CalibrationError:
+            check_copy(model, host, batches, batches.first_index, batches.first)
+            raise
+        search = _Search(model, host, batches, record)
+        search.descend([""])
+        while faults := search.faults():
+            for path, fault in faults.items():
+                del search.parts[path]
+                search.split[path] = fault
+            search.descend([child for path in faults for child in search.children(path)])
+        if "" not in search.parts:
+            index, inputs = next(iter(record.inputs.items()))
+            check_copy(model, host, batches, index, inputs)
     order = [path for path, _ in host.named_modules() if path in search.parts]
     return Partition(host, {path: search.parts[path] for path in order}, search.split, record)
 
@@ -83,8 +96,10 @@ def find_parts(model: nn.Module, batches: Batches, exclude: Collection[str] = ()
 class _Search:
     """The parts found so far."""
 
-    def __init__(self, host: nn.Module, batches: Batches, record: CallRecord) -> None:
-        self._host, self._batches, self._record = host, batches, record
+    def __init__(
+        self, model: nn.Module, host: nn.Module, batches: Batches, record: CallRecord
+    ) -> None:
+        self._model, self._host, self._batches, self._record = model, host, batches, record
         self._tensors = host.state_dict()
         self._tried: set[int] = set()
         self._probed: set[str] = set()
@@ -118,6 +133,8 @@ class _Search:
             return call if isinstance(call, str) else ""
         if isinstance(module, torch.jit.ScriptModule):
             return "its code is compiled"
+        if path and any(m._forward_hooks or m._forward_pre_hooks for m in module.modules()):
+            return "it has forward hooks, which a program does not call"
         try:
             program, sources = trace(self._host, path, call)
         except (TraceError, UnsupportedError) as error:
@@ -145,7 +162,7 @@ class _Search:
         self._probed |= new.keys()
         probes = {
             path: Probe(
-                self._host.get_submodule(path),
+                self._host.get_submodule(path) if path else self._model,
                 part.program,
                 part.sources,
                 folded_tensors(part.sources, self._tensors),
@@ -176,14 +193,23 @@ class _Search:
         return ""
 
     def _run(self, probes: dict[str, Probe], parts: dict[str, Part]) -> None:
-        """Runs the model on the first batch of each part, with probes in the place of modules."""
-        for index in sorted({parts[path].batches.first_index for path in probes}):
+        """Runs the model on the first batch of each part, with probes in the place of modules.
+
+        Then, one call after another, on inputs made up from the last of these batches.
+        """
+        model = self._model if "" in probes else self._host
+        called = probes.get("", model)
+        others = {path: probe for path, probe in probes.items() if path}
+        indices = sorted({parts[path].batches.first_index for path in probes})
+        for index in indices:
             inputs = self._record.inputs[index]
-            for probe in probes.values():
-                probe.batch = index
-            with undisturbed(self._host):
-                if "" in probes:
-                    self._batches.call(probes[""], index, inputs)
-                else:
-                    with replaced(self._host, probes):
-                        self._batches.call(self._host, index, inputs)
+            with unchanged(model), replaced(self._host, others):
+                for probe in probes.values():
+                    probe.batch = index
+                self._batches.call(called, index, inputs)
+                for probe in probes.values():
+                    probe.batch = None
+                # A model that does not take such inputs tells nothing.
+                with suppress(CalibrationError):
+                    if index == indices[-1]:
+                        self._batches.call(called, index, varied(inputs))

@@ -26,7 +26,7 @@ class Probe(nn.Module):
 
     Attributes:
         fault: Why the program cannot stand in for the module; empty while it can.
-        batch: The calibration batch that runs, for messages.
+        batch: The calibration batch that runs, for messages; None for inputs made up from one.
         calls: How often the module was called.
     """
 
@@ -44,7 +44,8 @@ class Probe(nn.Module):
         self._original = (original,)
         self._module, self._sources, self._whole = ProgramModule(program, tensors), sources, whole
         self._fused: Program | None = None
-        self.fault, self.batch = "", 0
+        self.fault = ""
+        self.batch: int | None = 0
         self.calls = 0
         keep_settings(original, self)
 
@@ -69,7 +70,7 @@ class Probe(nn.Module):
             if isinstance(made, Tensor):
                 shapes[value] = tuple(made.shape)
             # A mask may hold infinity.
-            if isinstance(made, Tensor) and value not in fixed:
+            if isinstance(made, Tensor) and value not in fixed and self.batch is not None:
                 check_finite(made, names[value], self.batch)
 
         self._module.observe = observe

@@ -1,16 +1,13 @@
 """From a module to a program: a symbolic trace, read call by call."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError as FxTraceError
 
 from torchcompress.core.errors import ArtifactError, TraceError, UnsupportedError
-from torchcompress.core.modules import undisturbed
 from torchcompress.quantization.binding import ObservedCall
 from torchcompress.quantization.calls.read import read_call
 from torchcompress.quantization.operations import MOVEMENT
@@ -19,6 +16,7 @@ from torchcompress.quantization.program import Program, Result
 from torchcompress.quantization.sources import AnySource
 from torchcompress.quantization.tracer import Tracer
 from torchcompress.quantization.tracing import COPY, Parameter, Tracing, Value
+from torchcompress.quantization.unchanged import Attributes, unchanged
 from torchcompress.quantization.value_types import infer_types
 
 VIEWS = MOVEMENT - {"cat", "stack", "take", "repeat", "repeat_interleave", "flip", "roll"}
@@ -47,13 +45,14 @@ def trace(
         The program in float operations, and the source of each layer's tensors.
 
     Raises:
-        TraceError: The forward pass depends on values.
+        TraceError: The forward pass depends on values, or on what an earlier one stored.
         UnsupportedError: An operation outside the list, named with its module.
     """
-    with undisturbed(model), _without_leftovers(model):
+    with unchanged(model) as before:
         if training:
             model.train()
         graph, returned = _graph(model, path, call)
+        _refuse_memory(graph, before, path, type(model).__name__)
         state = Tracing(model, dict(model.state_dict(keep_vars=True)), training)
         inputs: list[tuple[str, str]] = []
         optional: set[str] = set()
@@ -92,15 +91,24 @@ def _check_types(program: Program) -> None:
         raise UnsupportedError(error.what, where=error.where) from error
 
 
-@contextmanager
-def _without_leftovers(model: nn.Module) -> Iterator[None]:
-    """Removes the tensors that a trace leaves on a model: those made in its forward pass."""
-    before = set(vars(model))
-    try:
-        yield
-    finally:
-        for name in set(vars(model)) - before:
-            delattr(model, name)
+def _refuse_memory(graph: fx.Graph, before: Attributes, path: str, name: str) -> None:
+    """Refuses a forward pass that may read what it stored the last time.
+
+    A module inside a model may not store anything in place of something: the code around it may
+    read that. A whole model may, where no number or tensor can have been read before.
+    """
+    stored = before.replaced(by=_holds_proxy)
+    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    numbers = {key for key, value in stored.items() if isinstance(value, int | float)}
+    tensors = {key for key, value in stored.items() if isinstance(value, Tensor)}
+    made = any(target.rpartition(".")[2].startswith("_tensor_constant") for target in read)
+    memory = stored if path else numbers | (tensors if made else tensors & read)
+    if memory:
+        raise TraceError(
+            f"it stores a value that a later call may read, {min(memory)!r}",
+            where=path or name,
+            hint="what one call leaves for the next cannot be quantized",
+        )
 
 
 def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.Graph, Any]:
@@ -115,6 +123,12 @@ def _graph(model: nn.Module, path: str, call: ObservedCall | None) -> tuple[fx.G
             where=path or type(model).__name__,
             hint="control flow that depends on a tensor's values cannot be quantized as a whole",
         ) from error
+
+
+def _holds_proxy(value: Any) -> bool:
+    values = value.values() if isinstance(value, dict) else value
+    items = values if isinstance(value, dict | list | tuple) else [value]
+    return any(isinstance(item, fx.Proxy) for item in items)
 
 
 def _path(node: fx.Node) -> str:

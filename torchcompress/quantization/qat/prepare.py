@@ -32,6 +32,7 @@ from torchcompress.quantization.quantize_part import Draft, draft_part, excluded
 from torchcompress.quantization.ranges import range_classes
 from torchcompress.quantization.sources import AnySource, folded_tensors
 from torchcompress.quantization.trace import trace
+from torchcompress.quantization.unchanged import attributes_kept
 
 
 def prepare_qat(
@@ -65,17 +66,20 @@ def prepare_qat(
         CompressError: A glob in `config.exclude` that matches nothing.
     """
     config = config or QATConfig()
-    prepared = copied(check_model(model))
-    device, name = device_of(prepared), type(model).__name__
+    name, model = type(model).__name__, check_model(model)
+    device = device_of(model)
     batches = Batches([(x,)] if calibration is None else calibration, None, device)
-    found = find_parts(prepared, batches, config.exclude)
+    found = find_parts(model, batches, config.exclude)
     check_globs(found, config.quantization())
-    drafts = {
-        path: _draft(path or name, path, part, found, config) for path, part in found.parts.items()
-    }
+    with attributes_kept(model):
+        drafts = {
+            path: _draft(path or name, path, part, found, config)
+            for path, part in found.parts.items()
+        }
     drafts = {path: draft for path, draft in drafts.items() if draft.int8}
     if not drafts:
         raise nothing_to_quantize(found, name)
+    prepared = copied(model)
     around = Around(tuple(left_rows(found, drafts, config.exclude)), found.split)
     for path, draft in drafts.items():
         quantizers = _quantizers(path, found, draft, around, config).to(device)
