@@ -114,7 +114,7 @@ def test_a_back_end_that_computes_something_else_is_never_chosen(
         def forward(self, x: Tensor) -> Any:
             return {**model(x), "map": 2 * model(x)["map"]}
 
-    monkeypatch.setattr(choose, "native", lambda model: Twice())
+    monkeypatch.setattr(choose, "native", lambda model, x: Twice())
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match="no back end runs this model"):
         compile(model, x)
@@ -133,6 +133,63 @@ def test_native_is_a_copy_in_eval_mode_that_lays_images_out_for_itself(x: Tensor
     with torch.no_grad():
         model.first.weight.zero_()
     assert torch.allclose(made(x)["map"], want, atol=1e-5)
+
+
+def test_a_model_that_needs_plain_memory_keeps_it(x: Tensor, no_inductor: None) -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Conv2d(3, 4, 3), nn.Linear(256, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.head(x.view(x.shape[0], -1))
+
+    model = Viewing().eval()
+    for backend in ("native", "auto"):
+        made = compile(model, x, backend)
+        assert torch.allclose(made(x), model(x), atol=1e-5)
+        assert torch.allclose(made(x[:1]), model(x[:1]), atol=1e-5)
+
+
+def test_whatever_a_back_end_raises_is_told(
+    model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> nn.Module:
+        raise KeyError("no such kernel")
+
+    monkeypatch.setattr(choose, "inductor", broken)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    made = compile(model, x)
+    assert made.choice == "native"
+    assert made.table()[2].note == "cannot run this model: KeyError: 'no such kernel'"
+    with pytest.raises(UnsupportedError, match="inductor: cannot run this model: KeyError"):
+        compile(model, x, "inductor")
+
+
+@pytest.mark.parametrize("backend", ["native", "auto"])
+def test_inputs_that_the_model_does_not_take(backend: Any, model: nn.Module) -> None:
+    with pytest.raises(CompressError, match="x: the model cannot run on it"):
+        compile(model, torch.randn(2, 4, 9, 9), backend)
+
+
+@needs_onnx
+def test_code_that_cannot_be_exported_is_left_out_in_silence(
+    x: Tensor, no_inductor: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body(x)
+            return x if x.sum() > 1e9 else 2 * x
+
+    made = compile(quantize(Routed().eval(), [x], "fast"), x)
+    assert made.choice == "native"
+    assert "cannot be exported: GuardOnDataDependentSymNode" in made.table()[1].note
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_compiled_model_only_runs(int8: nn.Module, x: Tensor) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
+from torchvision.models.swin_transformer import SwinTransformerBlock
 
-from torchcompress import convert, export_onnx, prepare_qat, quantize
+from torchcompress import compile, convert, export_onnx, prepare_qat, quantize
 from torchcompress.deploy.onnx import OnnxExport
 from torchcompress.quantization import Int8Model, PartlyInt8Model
 
@@ -36,6 +37,34 @@ def test_a_transformer_keeps_its_batch_dynamic(tmp_path: Path) -> None:
     for batch in (1, 3):
         want = int8(x[:batch])
         assert torch.allclose(run(written, x[:batch]), want, atol=1e-3)
+
+
+class Attending(nn.Module):
+    """Attention of torch.nn with the batch second, then shifted windows of torchvision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.windows = SwinTransformerBlock(8, 2, [2, 2], [1, 1])
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).transpose(0, 1)
+        x = (x + self.attention(x, x, x, need_weights=False)[0]).transpose(0, 1)
+        return self.last(self.windows(x.reshape(-1, 4, 4, 8)))
+
+
+def test_attention_runs_in_onnx_runtime_at_any_batch() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 16, 8)
+    int8 = quantize(Attending().eval(), [x], "fast")
+    assert isinstance(int8, Int8Model)
+    made = compile(int8, x, "onnxruntime")
+    for batch in (1, 3, 4):
+        want = int8(x[:batch])
+        # A sum of integers may be rounded to the next step.
+        assert (made(x[:batch]) - want).abs().max() < 0.05 * want.std()
 
 
 class Loops(nn.Module):

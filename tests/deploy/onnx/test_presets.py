@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
-from torchcompress.deploy.onnx import OnnxExport
+from torchcompress.deploy.onnx import OnnxExport, export_onnx
 from torchcompress.deploy.onnx.presets import PRESETS
-from torchcompress.quantization import Int8Model
+from torchcompress.quantization import Int8Model, QuantizationConfig, quantize
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 
@@ -24,7 +24,7 @@ def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
 def zero_points(graph: onnx.GraphProto) -> Iterator[np.ndarray]:
     known = constants(graph)
     for node in graph.node:
-        if node.op_type in QDQ:
+        if node.op_type == "QuantizeLinear" or (node.op_type in QDQ and len(node.input) > 2):
             yield known[node.input[2]]
 
 
@@ -57,6 +57,41 @@ def test_tensorrt_has_zero_points_of_0_and_int8_values(files: dict[str, OnnxExpo
     points = list(zero_points(graph))
     assert points
     assert all(point.dtype == np.int8 and not point.any() for point in points)
+
+
+class Moving(nn.Module):
+    """A pooling, a permutation, a concatenation and a reshape between layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+        self.c, self.d = nn.Linear(8, 4), nn.Linear(200, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.max_pool2d(self.a(x).relu(), 2)
+        x = torch.cat([x, self.b(x)], 2).permute(0, 2, 3, 1)
+        return self.d(self.c(x).flatten(1))
+
+
+@pytest.mark.parametrize("opset", [20, 21])
+def test_onnx_runtime_may_optimize_a_tensorrt_file(
+    opset: int, images: Tensor, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = QuantizationConfig(placement="all", symmetric=True)
+    int8 = quantize(Moving().eval(), [images], config)
+    written = export_onnx(int8, tmp_path / "m.onnx", images, "tensorrt", opset=opset)
+    want = int8(images)
+    for level in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        chosen = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
+        options.graph_optimization_level = chosen
+        session = onnxruntime.InferenceSession(
+            str(written.path), options, providers=["CPUExecutionProvider"]
+        )
+        got = torch.from_numpy(session.run(None, {"x": images.numpy()})[0])
+        assert (got - want).abs().max() < 0.05 * want.std(), level
 
 
 @pytest.mark.parametrize("preset", ["openvino", "tensorrt"])

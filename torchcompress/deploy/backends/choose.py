@@ -31,7 +31,8 @@ def compile(
 ) -> CompiledModel:
     """Returns a copy of a model in the form that runs fastest on this CPU.
 
-    - `native`: an int8 model runs its oneDNN calls, a float one eagerly in channels_last.
+    - `native`: an int8 model runs its oneDNN calls, a float one eagerly, in channels_last where its
+      code takes that.
     - `onnxruntime`: a session over the file that `export_onnx` would write. Needs the extra `onnx`.
     - `inductor`: `torch.compile` with constant weights; for float models, where a C++ compiler is
       at hand.
@@ -47,8 +48,10 @@ def compile(
             torch uses now. A session keeps that number, the other back ends follow torch.
 
     Raises:
-        UnsupportedError: The back end cannot run this model here.
-        CompressError: An unknown back end, or one that computes something else than the model.
+        UnsupportedError: The back end cannot run this model here, or the model is prepared for
+            training and not converted.
+        CompressError: An unknown back end, one that computes something else than the model, or
+            inputs that the model does not take.
     """
     if backend not in (*BACKENDS, "auto"):
         hint = did_you_mean(str(backend), (*BACKENDS, "auto"))
@@ -59,28 +62,36 @@ def compile(
     model = unwrapped(model)
     refuse_prepared(model)
     makers: dict[Backend, Callable[[], nn.Module]] = {
-        "native": lambda: native(model),
+        "native": lambda: native(model, x),
         "onnxruntime": lambda: onnx_runtime(model, x, threads),
         "inductor": lambda: inductor(model, x),
     }
     with undisturbed(model), thread_count(threads):
+        wanted = _outputs(model, x)
         if backend != "auto":
-            made = makers[backend]()
-            _check(made, model, x, backend)
+            made = _made(backend, makers[backend], model, x, wanted)
             return CompiledModel(backend, made, (BackendRow(backend),), model)
-        return _fastest(makers, model, x)
+        return _fastest(makers, model, x, wanted)
+
+
+def _outputs(model: nn.Module, x: Inputs) -> dict[str, Tensor]:
+    try:
+        return dict(tensors_in(call(model, x)))
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        raise CompressError(f"the model cannot run on it: {error}", where="x") from error
 
 
 def _fastest(
-    makers: dict[Backend, Callable[[], nn.Module]], model: nn.Module, x: Inputs
+    makers: dict[Backend, Callable[[], nn.Module]],
+    model: nn.Module,
+    x: Inputs,
+    wanted: dict[str, Tensor],
 ) -> CompiledModel:
     made: dict[str, nn.Module] = {}
     notes: dict[str, str] = {}
     for name, make in makers.items():
         try:
-            found = make()
-            _check(found, model, x, name)
-            made[name] = found
+            made[name] = _made(name, make, model, x, wanted)
         except CompressError as error:
             notes[name] = error.what
     if not made:
@@ -92,21 +103,33 @@ def _fastest(
     return CompiledModel(choice, made[choice], rows, model)
 
 
-def _check(made: nn.Module, model: nn.Module, x: Inputs, backend: str) -> None:
-    """Makes sure that a back end returns what the model does.
-
-    What ONNX Runtime makes of int8 values was compared one by one when its file was made.
-    """
-    if int8_parts(model) and backend == "onnxruntime":
-        return
-    wanted, got = (dict(tensors_in(call(module, x))) for module in (model, made))
-    same = wanted.keys() == got.keys() and all(_close(got[n], want) for n, want in wanted.items())
-    if not same:
+def _made(
+    backend: str,
+    make: Callable[[], nn.Module],
+    model: nn.Module,
+    x: Inputs,
+    wanted: dict[str, Tensor],
+) -> nn.Module:
+    """Returns a model in the form of a back end, once that is seen to compute the same."""
+    try:
+        made = make()
+        # What ONNX Runtime makes of int8 values was compared when its file was made.
+        checked = backend == "onnxruntime" and bool(int8_parts(model))
+        got = wanted if checked else dict(tensors_in(call(made, x)))
+    except CompressError:
+        raise
+    except Exception as error:  # A back end may fail in any way.
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UnsupportedError(
+            f"cannot run this model: {type(error).__name__}: {first}", where=backend
+        ) from error
+    if wanted.keys() != got.keys() or not all(_close(got[n], wanted[n]) for n in wanted):
         raise CompressError(
             "computes something else than the model",
             where=backend,
             hint="use another back end, and report the model",
         )
+    return made
 
 
 def _close(got: Tensor, want: Tensor) -> bool:

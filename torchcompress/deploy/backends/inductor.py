@@ -23,7 +23,7 @@ def inductor(model: nn.Module, x: Inputs) -> nn.Module:
     """
     if int8_parts(model):
         raise UnsupportedError("cannot compile the oneDNN calls of an int8 model", where="inductor")
-    made = torch.compile(native(model), options={"freezing": True})
+    made = torch.compile(native(model, x), options={"freezing": True})
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -1,12 +1,12 @@
-"""PyTorch itself: the int8 program on oneDNN, or the float model in channels_last."""
+"""PyTorch itself: the int8 program on oneDNN, or the float model, in channels_last if it can."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchcompress.core.inputs import map_tensors
-from torchcompress.core.modules import copied
+from torchcompress.core.inputs import Inputs, call, map_tensors
+from torchcompress.core.modules import copied, undisturbed
 from torchcompress.deploy.onnx.parts import int8_parts
 
 
@@ -26,15 +26,26 @@ class ChannelsLast(nn.Module):
         return self.model(*map_tensors(_laid_out, args), **map_tensors(_laid_out, kwargs))
 
 
-def native(model: nn.Module) -> nn.Module:
+def native(model: nn.Module, x: Inputs) -> nn.Module:
     """Returns a copy of a model in eval mode, laid out for the CPU.
+
+    A model that only takes plain memory, as `view` after a convolution does, keeps it.
 
     Args:
         model: An int8 or float model.
+        x: Example inputs, which it takes.
     """
     made = copied(model).eval().requires_grad_(False)
     maps = any(isinstance(module, nn.Conv2d) for module in made.modules())
-    return ChannelsLast(made) if maps and not int8_parts(made) else made
+    if not maps or int8_parts(made):
+        return made
+    laid_out = ChannelsLast(made)
+    try:
+        with undisturbed(laid_out):
+            call(laid_out, x)
+    except RuntimeError:
+        return copied(model).eval().requires_grad_(False)
+    return laid_out
 
 
 def _laid_out(x: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
 """From a module to an ONNX model, with a dynamic batch."""
 
 import inspect
+import io
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import onnx
@@ -44,8 +47,7 @@ def to_onnx(
         raise UnsupportedError("its tensors pass the 2 GB of an ONNX file", where="model")
     args, kwargs = arguments(x)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 model,
                 args,
@@ -67,6 +69,23 @@ def to_onnx(
     made = program.model_proto
     _check_batch(made, model)
     return made
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what torch prints of a graph that it could not finish: the error says it shorter.
+
+    A logger that was given a level of its own (`TORCH_LOGS`) goes on.
+    """
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _dynamic_shapes(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from torchcompress.deploy.onnx.check import Differences
 
+_TYPED_OPSET = 21
+"""The first one in which QuantizeLinear names the type of its result."""
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -164,7 +166,22 @@ def _quantized(model: nn.Module, x: Inputs, preset: Preset, opset: int) -> "onnx
     module = exchanged(model, lambda path, part: QdqModule(part, preset, path))
     inputs = [name for name, _ in model.program.inputs] if isinstance(model, Int8Model) else []
     x = map_tensors(_two_samples, x)
-    return to_onnx(module, x, opset, inputs, _output_names(model, x, inputs))
+    made = to_onnx(module, x, opset, inputs, _output_names(model, x, inputs))
+    if preset.symmetric and opset >= _TYPED_OPSET:
+        _drop_zero_points(made)
+    return made
+
+
+def _drop_zero_points(made: "onnx.ModelProto") -> None:
+    """Drops the zero points, all 0, of the activations' DequantizeLinear.
+
+    Where ONNX Runtime moves such a node over a reshape or a pooling, it copies its zero point and
+    names its type once more, and then finds that the two differ. Before opset 21, no type can be
+    named, and a node without a zero point would become one of uint8.
+    """
+    for node in made.graph.node:
+        if node.op_type == "DequantizeLinear" and not node.attribute:
+            del node.input[2:]
 
 
 def _output_names(model: nn.Module, x: Inputs, taken: Sequence[str]) -> list[str]:
