@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from torchcompress.errors import UnsupportedError
 from torchcompress.quantization import Int8Model, QuantizationConfig, QuantizationPlan, quantize
 from torchcompress.quantization import placement as module
 from torchcompress.quantization.placement import Call, call_seconds, slower_layers
@@ -152,3 +153,18 @@ def test_timing_draws_nothing_from_the_random_state_of_torch() -> None:
     quantize(model, [x], QuantizationConfig(rounding="nearest"))
     prepare_qat(model, x)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_that_is_slower_throughout_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    monkeypatch.setattr(
+        module, "call_seconds", lambda call: 10.0 if isinstance(call.types[0], QParams) else 1.0
+    )
+    with pytest.raises(UnsupportedError, match="slower on integers here"):
+        quantize(net, [x], QuantizationConfig())
+    with pytest.raises(UnsupportedError, match="slower on integers here"):
+        prepare_qat(net, x)
+    assert quantize(net, [x], QuantizationConfig(placement="all")).int8_share() == 1

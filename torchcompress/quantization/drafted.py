@@ -90,18 +90,27 @@ def planned(drafted: Drafted) -> QuantizationPlan:
         else:
             left += made.rows
     if not parts:
-        raise nothing_to_quantize(found, drafted.name)
+        raise nothing_to_quantize(found, drafted.name, drafted.drafts.values())
     left += left_rows(found, found.parts, drafted.config.exclude)
     return QuantizationPlan(parts, tuple(left), found.split)
 
 
-def nothing_to_quantize(found: Partition, where: str) -> UnsupportedError:
-    """Returns the error of a model none of whose layers can become int8.
+def nothing_to_quantize(
+    found: Partition, where: str, drafts: Iterable[Draft] = ()
+) -> UnsupportedError:
+    """Returns the error of a model none of whose layers becomes int8.
 
     Args:
         found: Its parts.
         where: The model.
+        drafts: What they were to become.
     """
+    if any(draft.slower for draft in drafts):
+        return UnsupportedError(
+            "every layer that could be int8 is slower on integers here",
+            where=where,
+            hint="leave it float, or give QuantizationConfig(placement='all')",
+        )
     why = f": {found.split['']}" if "" in found.split else ""
     return UnsupportedError(
         f"nothing in this model can be quantized{why}",

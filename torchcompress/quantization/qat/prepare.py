@@ -76,9 +76,9 @@ def prepare_qat(
             path: _draft(path or name, path, part, found, config)
             for path, part in found.parts.items()
         }
-    drafts = {path: draft for path, draft in drafts.items() if draft.int8}
+    made, drafts = drafts, {path: draft for path, draft in drafts.items() if draft.int8}
     if not drafts:
-        raise nothing_to_quantize(found, name)
+        raise nothing_to_quantize(found, name, made.values())
     prepared = copied(model)
     around = Around(tuple(left_rows(found, drafts, config.exclude)), found.split)
     for path, draft in drafts.items():
