@@ -73,7 +73,7 @@ EXAMPLES: dict[str, Example] = {
     "softplus": Example({"beta": 1.0, "threshold": 20.0}, [MAP]),
     "prelu": Example({}, [MAP, (4,)]),
     "clamp": Example({"low": -1.0, "high": None}, [MAP]),
-    **dict.fromkeys(("add", "sub", "mul", "div"), BINARY),
+    **dict.fromkeys(("add", "sub", "mul", "div", "maximum", "minimum"), BINARY),
     **dict.fromkeys(("add_scalar", "mul_scalar", "div_scalar", "pow_scalar"), SCALAR),
     "pad_constant": Example({"sides": [1, 0], "value": 2.0}, [MAP]),
     "matmul": Example({}, [MAP, (4, 3)]),

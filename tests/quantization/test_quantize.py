@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from torchcompress.quantization.int8 import kernels, reference
 from torchcompress.quantization.int8.selftest import agree
 from torchcompress.quantization.operations import Function, Tensors
 from torchcompress.quantization.program import Op
+from torchcompress.quantization.qat import QATConfig, convert, prepare_qat
 from torchcompress.quantization.sqnr import sqnr
 
 Lively = Callable[[nn.Module], nn.Module]
@@ -357,3 +358,32 @@ class WithTrainingHead(nn.Module):
 def test_a_head_of_train_mode_alone_needs_no_calibration() -> None:
     quantized = quantize(WithTrainingHead(), [torch.randn(2, 3, 8, 8)], "fast")
     assert [row.name for row in quantized.table()] == ["stem", "head"]
+
+
+@pytest.fixture
+def _float64_by_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_float64_by_default")
+@pytest.mark.parametrize("preset", ["fast", "default"])
+def test_the_default_dtype_does_not_matter(preset: str) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Hardswish(), nn.AvgPool2d(2), nn.MaxPool2d(2)
+    )
+    model = nn.Sequential(model, nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(72, 4)).float().eval()
+    x = torch.randn(4, 3, 14, 14, dtype=torch.float32)
+    quantized, prepared = quantize_whole(model, [x], preset), prepare_qat(model, x)
+    prepared(x).sum().backward()
+    learned = prepare_qat(model, x, QATConfig(learned=True))
+    other = torch.randn(2, 3, 14, 14, dtype=torch.float32)
+    for made in (quantized, quantized.reference(), convert(prepared), convert(learned)):
+        with torch.no_grad():
+            got, ratio = made(other), sqnr(model(other), made(other))
+        assert got.dtype == torch.float32
+        assert ratio is not None
+        assert ratio > 20
+    tensors = [t for m in (prepared, learned) for t in (*m.parameters(), *m.buffers())]
+    assert not any(t.dtype == torch.float64 for t in tensors)

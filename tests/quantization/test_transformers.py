@@ -18,7 +18,7 @@ from torchvision.models.swin_transformer import (
 )
 from torchvision.models.video import SwinTransformer3d
 
-from torchcompress.core.errors import UnsupportedError
+from torchcompress.core.errors import CalibrationError, UnsupportedError
 from torchcompress.quantization import Int8Model, interpreter, quantize
 from torchcompress.quantization.sources import folded_tensors
 from torchcompress.quantization.sqnr import sqnr
@@ -204,6 +204,47 @@ def test_a_mask_that_is_added() -> None:
     again = Int8Model.from_program(quantized.program_json(), quantized.tensors)
     later = torch.cat([x[:, :3], torch.randn(3, 2, 8)], 1)
     assert torch.equal(again(x)[:, :3], again(later)[:, :3])
+
+
+class Spelled(nn.Module):
+    """Attention in plain operations: its scores hold infinity, and nothing that is stored does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.register_buffer("mask", torch.full((6, 6), -float("inf")).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.q(x) @ self.k(x).transpose(1, 2) / 8**0.5
+        return (scores + self.get_buffer("mask")).softmax(-1) @ self.v(x)
+
+
+def test_scores_that_hold_infinity() -> None:
+    model = lively(Spelled())
+    quantized = quantize(model, [torch.randn(3, 6, 8) for _ in range(2)], "fast")
+    assert isinstance(quantized, Int8Model)
+    assert quantized.int8_share() == pytest.approx(2 / 3, abs=0.2)
+    x = torch.randn(5, 6, 8)
+    with torch.no_grad():
+        ratio = sqnr(model(x), quantized(x))
+    assert ratio is not None
+    assert ratio > 30
+    again = Int8Model.from_program(quantized.program_json(), quantized.tensors)
+    assert torch.equal(again(x), quantized(x))
+
+
+def test_infinity_that_would_be_stored_is_refused() -> None:
+    class Stored(Spelled):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.v(self.q(x) + self.get_buffer("mask"))
+
+    wide = Stored()
+    wide.mask = torch.full((8, 8), -float("inf")).triu(1)
+    with pytest.raises(CalibrationError, match="v, calibration batch 0: the output is not finite"):
+        quantize(wide.eval(), [torch.randn(3, 8, 8)])
+    x = torch.randn(3, 6, 8)
+    with pytest.raises(CalibrationError, match="calibration batch 1: the input is not finite"):
+        quantize(Spelled().eval(), [x, x - float("inf")])
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

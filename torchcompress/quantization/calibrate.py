@@ -1,6 +1,6 @@
 """Running the float program over calibration data, and what is learnt on the way."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +22,8 @@ from torchcompress.core.progress import progress
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.binding import bind_inputs
 from torchcompress.quantization.observers import RangeObserver
-from torchcompress.quantization.program import Op, Program
+from torchcompress.quantization.operations import LAYERS
+from torchcompress.quantization.program import Op, Program, result_values
 from torchcompress.quantization.ranges import moved_values
 from torchcompress.quantization.unchanged import unchanged
 from torchcompress.quantization.value_types import infer_types
@@ -169,14 +170,13 @@ def check_trace(
         TraceError: Other outputs than the model's.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    names, fixed = value_names(program.program), program.program.without_inputs()
+    names, finite = value_names(program.program), finite_values(program.program)
 
     def observe(op: Op | None, value: str, made: Any) -> None:
         if isinstance(made, Tensor):
             shapes[value] = tuple(made.shape)
-        # A mask may hold infinity.
-        if isinstance(made, Tensor) and value not in fixed:
-            check_finite(made, names[value], batches.first_index)
+            name = names[value]
+            check_finite(made, name, batches.first_index, infinite=value not in finite)
 
     got = dict(
         tensors_in(pass_batches(program, [(batches.first_index, batches.first)], batches, observe))
@@ -209,13 +209,28 @@ def is_close(a: Tensor, b: Tensor) -> bool:
     return bool(gaps.amax() <= _TRACE_TOLERANCE * largest + 1e-6)
 
 
-def check_finite(made: Tensor, name: str, batch: int) -> None:
+def finite_values(program: Program) -> set[str]:
+    """Returns the values that may not hold infinity: inputs, what layers make, and the result.
+
+    In between, a mask may make it, and a softmax end it.
+    """
+    found = {value for _, value in program.inputs} | set(result_values(program.result))
+    return found | {op.output for op in program.ops if op.kind in LAYERS}
+
+
+def check_finite(made: Tensor, name: str, batch: int, *, infinite: bool = False) -> None:
     """Refuses a value that is not finite.
+
+    Args:
+        made: The value.
+        name: Of its layer.
+        batch: Of the calibration data.
+        infinite: It may hold infinity.
 
     Raises:
         CalibrationError: It holds NaN or infinity; names the layer and the batch.
     """
-    if not torch.isfinite(made).all():
+    if made.isnan().any() if infinite else not made.isfinite().all():
         raise CalibrationError(
             "the output is not finite (NaN or infinity)",
             where=f"{name}, calibration batch {batch}",
@@ -236,7 +251,11 @@ def first_inputs(program: ProgramModule, batches: Batches) -> list[Tensor]:
 
 
 def observe_ranges(
-    program: ProgramModule, batches: Batches, classes: Mapping[str, str], histogram: bool
+    program: ProgramModule,
+    batches: Batches,
+    classes: Mapping[str, str],
+    stored: Collection[str],
+    histogram: bool,
 ) -> tuple[dict[str, RangeObserver], dict[str, tuple[float, float]]]:
     """Runs the calibration data through a program.
 
@@ -244,40 +263,44 @@ def observe_ranges(
         program: The fused float program.
         batches: The data.
         classes: From a value to the class whose range it shares.
+        stored: The classes that will be uint8.
         histogram: Make a second pass for histograms.
 
     Returns:
-        An observer for each class, and the smallest and largest value of each single value.
+        An observer for each class in `stored`, and the smallest and largest finite number of each
+        single value that has any.
 
     Raises:
         CalibrationError: A value that is not finite (names layer and batch), or a layer that the
             data never reached.
     """
     single = {value: RangeObserver() for value in classes}
-    names, fixed = value_names(program.program), program.program.without_inputs()
-    at = [0]
+    names, ran, at = value_names(program.program), set[str](), [0]
+    finite = finite_values(program.program) | {v for v, name in classes.items() if name in stored}
 
     def widen(op: Op | None, value: str, made: Any) -> None:
         if not isinstance(made, Tensor) or made.numel() == 0 or made.dtype == torch.int64:
             return
-        if value in fixed and not torch.isfinite(made).all():
-            return
-        check_finite(made, names[value], at[0])
-        single[value].update(made)
+        ran.add(value)
+        if not made.isfinite().all():
+            check_finite(made, names[value], at[0], infinite=value not in finite)
+            made = made[made.isfinite()]
+        if made.numel():
+            single[value].update(made)
 
     pass_batches(program, batches.passing("calibrate"), batches, widen, at)
     observers: dict[str, RangeObserver] = {}
     for value, own in single.items():
         if program.types[value] in ("size", "index"):
             continue
-        if not own.seen and value in fixed:
-            continue
-        if not own.seen:
+        if value not in ran:
             raise CalibrationError(
                 "calibration never ran this layer",
                 where=names[value],
                 hint="let forward= call the model, on batches that are not empty",
             )
+        if classes[value] not in stored:
+            continue
         shared = observers.setdefault(classes[value], RangeObserver())
         shared.low, shared.high = min(shared.low, own.low), max(shared.high, own.high)
     if histogram:

@@ -44,7 +44,7 @@ def infer_shapes(
             found[value] = tuple(made.shape)
 
     nowhere = {name: tensor.to("meta") for name, tensor in tensors.items()}
-    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    inputs = [torch.empty(shape, dtype=torch.float32, device="meta") for shape in shapes]
     try:
         interpreter.run(program, nowhere, inputs, types=types, observe=observe)
     except _MISFITS as error:

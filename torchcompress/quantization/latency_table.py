@@ -61,8 +61,8 @@ def int8_layer(layer: Timed, x: Tensor, inputs: int, outputs: int) -> Callable[[
         "layer.weight": torch.randint(
             -127, 128, (outputs, inputs // groups, *kernel), dtype=torch.int8
         ),
-        "layer.scale": torch.full((outputs,), 0.01),
-        "layer.bias": torch.zeros(outputs),
+        "layer.scale": torch.full((outputs,), 0.01, dtype=torch.float32),
+        "layer.bias": torch.zeros(outputs, dtype=torch.float32),
     }
     given = _channels_last(torch.randint(0, 256, shape, dtype=torch.uint8))
     run = kernels.bind(op, [_GRID], tensors, [shape])

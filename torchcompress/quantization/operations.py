@@ -85,7 +85,7 @@ def quantizer(scale: float, zero_point: int) -> Callable[[Tensor], Tensor]:
 
 def grid_offset(zero_point: int) -> Tensor:
     """Returns what is added to multiples of a grid's step before `to_bytes`."""
-    return torch.tensor(_ROUNDING + zero_point)
+    return torch.tensor(_ROUNDING + zero_point, dtype=torch.float32)
 
 
 def to_bytes(y: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ def call_seconds(call: Call) -> float:
     inputs = [_random(s, t, random) for s, t in zip(call.shapes, call.types, strict=True)]
     op, tensors = call.op, dict[str, Tensor]()
     if call.weight is not None:
-        tensors[f"{op.layer}.bias"] = torch.zeros(call.weight[0])
-        tensors[f"{op.layer}.scale"] = torch.full((call.weight[0],), 0.01)
+        tensors[f"{op.layer}.bias"] = torch.zeros(call.weight[0], dtype=torch.float32)
+        tensors[f"{op.layer}.scale"] = torch.full((call.weight[0],), 0.01, dtype=torch.float32)
         weight = torch.randint(-127, 128, call.weight, dtype=torch.int8, generator=random)
         tensors[f"{op.layer}.weight"] = weight
     times: list[float] = []
@@ -78,7 +78,7 @@ def _random(shape: Shape, kind: ValueType, random: torch.Generator) -> Tensor:
     if isinstance(kind, QParams):
         x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
     else:
-        x = torch.randn(shape, generator=random)
+        x = torch.randn(shape, generator=random, dtype=torch.float32)
     return x.contiguous(memory_format=CHANNELS_LAST) if x.dim() == 4 else x
 
 

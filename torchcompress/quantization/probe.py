@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from torchcompress.core.inputs import map_tensors, tensors_in
-from torchcompress.quantization.calibrate import ProgramModule, check_finite, is_close, value_names
+from torchcompress.quantization.calibrate import (
+    ProgramModule,
+    check_finite,
+    finite_values,
+    is_close,
+    value_names,
+)
 from torchcompress.quantization.fuse import fuse
 from torchcompress.quantization.host import keep_settings
 from torchcompress.quantization.program import Op, Program
@@ -64,14 +70,13 @@ class Probe(nn.Module):
             return "it writes into its inputs"
         shapes: dict[str, tuple[int, ...]] = {}
         program = self._module.program
-        names, fixed = value_names(program), program.without_inputs()
+        names, finite = value_names(program), finite_values(program)
 
         def observe(op: Op | None, value: str, made: Any) -> None:
             if isinstance(made, Tensor):
                 shapes[value] = tuple(made.shape)
-            # A mask may hold infinity.
-            if isinstance(made, Tensor) and value not in fixed and self.batch is not None:
-                check_finite(made, names[value], self.batch)
+                if self.batch is not None:
+                    check_finite(made, names[value], self.batch, infinite=value not in finite)
 
         self._module.observe = observe
         try:

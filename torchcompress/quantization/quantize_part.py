@@ -147,8 +147,8 @@ def draft_part(
     classes = range_classes(fused)
     module = ProgramModule(fused, folded_tensors(sources, state))
     check_trace(module, want, batches, where)
-    observers, extents = observe_ranges(module, batches, classes, config.ranges == "mse")
     stored = uint8_classes(fused, classes, int8)
+    observers, extents = observe_ranges(module, batches, classes, stored, config.ranges == "mse")
     by_class = {name: observers[name].grid() for name in stored}
     if config.symmetric:
         by_class = {name: symmetric(grid) for name, grid in by_class.items()}

@@ -166,7 +166,7 @@ def fold(source: Source, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]
 def unfolded_weight(source: Source, tensors: Mapping[str, Tensor]) -> Tensor:
     """Returns a layer's weight without its norms: ones, where it is a norm alone."""
     if source.weight is None:
-        return torch.ones(source.shape, device=_device(source, tensors))
+        return torch.ones(source.shape, dtype=torch.float32, device=_device(source, tensors))
     weight = tensors[source.weight]
     return weight if source.rows is None else weight[slice(*source.rows)]
 

@@ -23,6 +23,8 @@ Traced = Callable[..., Program]
         lambda x: torch.add(x, x * 2, alpha=3) + torch.sub(x, 1.0, alpha=0.5) - torch.neg(x),
         lambda x: (x.mean(1, keepdim=True) - x.sum(-1, keepdim=True)) / x.amax((1, 2), True),
         lambda x: x.max(1)[0] + torch.min(x, dim=1)[0].mean() + torch.amin(x, 1),
+        lambda x: torch.max(x, x.flip(1)) + torch.min(x, other=-x) + x.max(x.mean()) + x.max(),
+        lambda x: torch.maximum(x, x.flip(1)) * x.minimum(x.roll(1, 1)) - torch.min(x),
         lambda x: x @ x.transpose(1, 2) + torch.bmm(x, x.mT) + x.matmul(x.mT),
         lambda x: torch.einsum("bnc, bmc -> bnm", x, x) + torch.einsum("bnc->bn", x).mean(),
         lambda x: operator.iadd(x * 1.0, 1.0) + operator.imul(x + 0.0, x).sub_(2).div_(2),
@@ -56,6 +58,8 @@ def test_assertions_on_shapes_are_not_carried_over(traced: Traced) -> None:
     ("function", "match"),
     [
         (lambda x: x // 2, "floordiv of these operands"),
+        (lambda x: x.sum(1.5), "sum with these arguments"),
+        (lambda x: x.max(1.5), "max with these arguments"),
         (lambda x: x * x.size(0), "mul of these operands"),
         (lambda x: x.size(0) / 2 * x, "div of sizes"),
         (lambda x: 2**x, "pow of these operands"),

@@ -81,9 +81,24 @@ def _reduce(
 
 
 def _extreme(
-    state: Tracing, input: Value, dim: Any, keepdim: bool = False, *, name: str
-) -> tuple[Value, Opaque]:
-    return _reduce(state, input, dim, keepdim, name=name), Opaque("the place of an extreme")
+    state: Tracing,
+    input: Value,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    other: Any = None,
+    name: str,
+) -> Value | tuple[Value, Opaque]:
+    """Reads the three meanings of `max`: over all, over one dimension, of two tensors."""
+    if other is not None or isinstance(dim, Value):
+        second = dim if other is None else other
+        return _elementwise(state, input, second, name={"amax": "maximum", "amin": "minimum"}[name])
+    made = _reduce(state, input, dim, keepdim, name=name)
+    return made if dim is None else (made, Opaque("the place of an extreme"))
+
+
+def _elementwise(state: Tracing, input: Value, other: Value, *, name: str) -> Value:
+    return state.emit(name, input, other)
 
 
 def _matmul(state: Tracing, input: Value, other: Value) -> Value:
@@ -129,6 +144,8 @@ FUNCTIONS: list[Call] = [
     Call(partial(_reduce, name="amin"), (torch.amin, "amin")),
     Call(partial(_extreme, name="amax"), (torch.max, "max")),
     Call(partial(_extreme, name="amin"), (torch.min, "min")),
+    Call(partial(_elementwise, name="maximum"), (torch.maximum, "maximum")),
+    Call(partial(_elementwise, name="minimum"), (torch.minimum, "minimum")),
     Call(_matmul, (operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm")),
     Call(_einsum, (torch.einsum,)),
     Call(

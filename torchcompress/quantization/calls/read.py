@@ -75,11 +75,10 @@ def read_call(
     if call is None:
         raise state.unsupported(f"the operation {title}")
     given, named = _admitted(state, call.takes, title, (args, kwargs))
-    _check_arguments(state, title, call.handler, state, *given, **named)
     inplace = node.target in call.inplace or bool(kwargs.get("inplace", False))
     if inplace:
         _check_writable(state, title, args, kwargs)
-    return call.handler(state, *given, **named), inplace
+    return _handled(state, title, call.handler, *given, **named), inplace
 
 
 def _read_module(
@@ -91,8 +90,7 @@ def _read_module(
     handler = attention.MODULES_WITH_ARGUMENTS.get(type(module))
     if handler is not None:
         plain, named = _admitted(state, (), title, (args, kwargs))
-        _check_arguments(state, title, handler, state, path, module, *plain, **named)
-        return handler(state, path, module, *plain, **named)
+        return _handled(state, title, handler, path, module, *plain, **named)
     handler = _MODULES.get(type(module))
     if handler is None:
         raise state.unsupported(f"the module {title}")
@@ -123,12 +121,14 @@ def _admit(state: Tracing, takes: tuple[type, ...], title: str, argument: Any) -
     return argument
 
 
-def _check_arguments(
+def _handled(
     state: Tracing, title: str, handler: Callable[..., Any], *args: Any, **kwargs: Any
-) -> None:
+) -> Any:
+    """Calls a handler, which knows fewer arguments than the call that it reads may have."""
     try:
-        inspect.signature(handler).bind(*args, **kwargs)
-    except TypeError as error:
+        inspect.signature(handler).bind(state, *args, **kwargs)
+        return handler(state, *args, **kwargs)
+    except (TypeError, ValueError) as error:
         raise state.unsupported(f"{title} with these arguments ({error})") from error
 
 

@@ -159,6 +159,6 @@ def _avg_pool2d(op: Op, grid: QParams, shape: Shape) -> Function:
     """A mean over whole windows is a depthwise convolution with ones."""
     channels, (height, width) = shape[1], op.args["kernel_size"]
     ones = torch.ones(channels, 1, height, width, dtype=torch.int8)
-    scale = torch.full((channels,), 1.0 / (height * width))
+    scale = torch.full((channels,), 1.0 / (height * width), dtype=torch.float32)
     window = Window(op.args["stride"], op.args["padding"], [1, 1], channels)
     return convolution(Layer(ones, scale, None, grid, op.out), window, shape)

@@ -66,8 +66,8 @@ def _cases() -> Iterator[Case]:
     def layer(*shape: int) -> dict[str, Tensor]:
         return {
             "l.weight": torch.randint(-127, 128, shape, generator=random, dtype=torch.int8),
-            "l.scale": torch.rand(shape[0], generator=random) * 4e-3 + 1e-4,
-            "l.bias": torch.randn(shape[0], generator=random),
+            "l.scale": torch.rand(shape[0], generator=random, dtype=torch.float32) * 4e-3 + 1e-4,
+            "l.bias": torch.randn(shape[0], generator=random, dtype=torch.float32),
         }
 
     for groups, weight in ((1, (8, 16, 3, 3)), (16, (16, 1, 3, 3)), (2, (8, 8, 1, 1))):

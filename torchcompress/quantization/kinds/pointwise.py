@@ -95,6 +95,8 @@ POINTWISE: dict[str, Kind] = {
     "sub": _binary(torch.sub),
     "mul": _binary(torch.mul),
     "div": _binary(torch.div),
+    "maximum": _binary(torch.maximum),
+    "minimum": _binary(torch.minimum),
     "add_scalar": _scalar(torch.add),
     "mul_scalar": _scalar(torch.mul),
     "div_scalar": _scalar(torch.div),

@@ -69,12 +69,12 @@ class MovingRanges(Ranges):
         self.seen_low: Tensor
         self.seen_high: Tensor
         self.kept: Tensor
-        lows = torch.tensor([-g.zero_point * g.scale for g in grids])
-        highs = torch.tensor([(255 - g.zero_point) * g.scale for g in grids])
+        lows = torch.tensor([-g.zero_point * g.scale for g in grids], dtype=torch.float32)
+        highs = torch.tensor([(255 - g.zero_point) * g.scale for g in grids], dtype=torch.float32)
         for name, values in (("low", lows), ("high", highs)):
             self.register_buffer(name, values)
             self.register_buffer(f"seen_{name}", values.clone())
-        self.register_buffer("kept", torch.ones(2, len(grids)))
+        self.register_buffer("kept", torch.ones(2, len(grids), dtype=torch.float32))
 
     @torch.no_grad()
     def begin(self) -> list[QParams]:
@@ -146,7 +146,7 @@ class LearnedRanges(Ranges):
     def __init__(self, grids: Sequence[QParams]) -> None:
         super().__init__()
         self.zero_point: Tensor
-        self.scale = nn.Parameter(torch.tensor([grid.scale for grid in grids]))
+        self.scale = nn.Parameter(torch.tensor([grid.scale for grid in grids], dtype=torch.float32))
         self.register_buffer("zero_point", torch.tensor([grid.zero_point for grid in grids]))
 
     def grids(self) -> list[QParams]:

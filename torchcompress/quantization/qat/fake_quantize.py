@@ -170,7 +170,9 @@ def _rounded(x: Tensor, grid: QParams) -> Tensor:
 
 def _positions(x: Tensor, grid: QParams) -> Tensor:
     """Returns where values stand on a grid, before rounding."""
-    return torch.add(torch.tensor(float(grid.zero_point)), x, alpha=1 / grid.scale)
+    return torch.add(
+        torch.tensor(float(grid.zero_point), dtype=torch.float32), x, alpha=1 / grid.scale
+    )
 
 
 def _by_output(weight: Tensor, transposed_groups: int) -> Tensor:

@@ -77,7 +77,9 @@ class FakeQuantizers(nn.Module):
         self.factors = nn.ParameterDict()
         if config.learned:
             for key, source in _rounded_layers(evaluated).items():
-                self.factors[_attribute(key)] = nn.Parameter(torch.ones(source.channels))
+                self.factors[_attribute(key)] = nn.Parameter(
+                    torch.ones(source.channels, dtype=torch.float32)
+                )
 
     @property
     def path(self) -> str:
