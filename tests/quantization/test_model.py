@@ -48,6 +48,22 @@ def test_state_dict_round_trip_through_a_file(model: Int8Model) -> None:
     assert torch.equal(other(x), want)
 
 
+def test_a_state_dict_of_other_grids_is_refused(model: Int8Model) -> None:
+    data = model.program_json()
+    grid = next(op["out"] for op in data["ops"] if op["out"] is not None)
+    grid[0] *= 2
+    other = nn.Sequential(Int8Model.from_program(data, model.tensors))
+    state = {name: tensor + 1 for name, tensor in nn.Sequential(model).state_dict().items()}
+    want = other(x)
+    assert not torch.equal(model(x), want)
+    with pytest.raises(CompressError, match="another int8 program, whose grids it does not hold"):
+        other.load_state_dict({**state, "0._extra_state": model.get_extra_state()})
+    assert torch.equal(other(x), want)
+    del state["0._extra_state"]
+    with pytest.raises(RuntimeError, match=r'Missing key.*"0\._extra_state"'):
+        other.load_state_dict(state)
+
+
 @pytest.mark.parametrize("assign", [False, True])
 def test_a_parent_that_loads_has_the_weights_packed_anew(model: Int8Model, assign: bool) -> None:
     parent = nn.Sequential(model)

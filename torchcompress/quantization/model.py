@@ -1,6 +1,9 @@
 """The int8 model: integer weights as buffers, the program as data."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -159,6 +162,27 @@ class Int8Model(nn.Module):
         # Not load_state_dict: a parent's never calls it.
         self._packed = {}
         super()._load_from_state_dict(*args, **kwargs)
+
+    @cached_property
+    def _digest(self) -> bytes:
+        return hashlib.sha256(json.dumps(self.program.to_json(), sort_keys=True).encode()).digest()
+
+    def get_extra_state(self) -> Tensor:
+        """Returns the SHA-256 of the program, as 32 uint8: its grids say what the buffers mean."""
+        return torch.tensor(list(self._digest), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Checks that a state_dict is of this program.
+
+        Raises:
+            CompressError: It is of another one.
+        """
+        if bytes(state.tolist()) != self._digest:
+            raise CompressError(
+                "the state_dict belongs to another int8 program, whose grids it does not hold",
+                where=type(self).__name__,
+                hint="load it into a model of the same plan, or keep models by tc.save",
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # Packed weights can be neither pickled nor copied; deepcopy comes through here too.
