@@ -78,6 +78,29 @@ class RememberingInABuffer(Remembering):
         self.register_buffer("memory", torch.zeros(1, 8, 1, 1))
 
 
+class Reading(nn.Module):
+    """Adds an attribute that others set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.given = conv(3, 8), torch.zeros(1, 8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.given
+
+
+class Setting(nn.Module):
+    """Sets an attribute of a module that it then calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Conv2d(3, 8, 1), Reading()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inner.given = 3 * self.first(x * 2 if x.sum() > 1e9 else x)
+        return self.inner(x)
+
+
 class Around(nn.Module):
     """Lets no program be the whole model."""
 
@@ -120,6 +143,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "number": lambda: Remembering(0.0),
     "buffer": RememberingInABuffer,
     "tensor of a part": lambda: Around(Remembering(torch.zeros(1, 8, 1, 1))),
+    "set from outside": Setting,
     "shown": Showing,
 }
 REASONS = {
@@ -129,6 +153,7 @@ REASONS = {
     "number": {"": "it stores a value that a later call may read, 'memory'"},
     "buffer": {"": "it stores a value that a later call may read, 'memory'"},
     "tensor of a part": {"inner": "it stores a value that a later call may read, 'inner.memory'"},
+    "set from outside": {"inner": "the code around it sets its attribute 'given'"},
 }
 
 

@@ -19,6 +19,8 @@ from torchcompress.quantization.host import keep_settings
 from torchcompress.quantization.program import Op, Program
 from torchcompress.quantization.sources import AnySource
 
+_OWN = {"_original", "_module", "_sources", "_whole", "_fused", "fault", "batch", "calls"}
+
 
 class Probe(nn.Module):
     """A module of a model, whose program is run beside it on every call.
@@ -90,6 +92,13 @@ class Probe(nn.Module):
             return "its calls differ in the shapes that meet"
         self._fused = fused
         return ""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN or name == "training":
+            super().__setattr__(name, value)
+            return
+        self.fault = f"the code around it sets its attribute {name!r}"
+        setattr(self._original[0], name, value)
 
     def __getattr__(self, name: str) -> Any:
         try:
