@@ -1,6 +1,5 @@
-"""Views, indexing, joining, padding: what moves values; and the sizes that these take."""
+"""Views, joining, padding: what moves values."""
 
-import operator
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torchcompress.quantization.tracing import (
     COPY,
     Integer,
     Opaque,
-    Parameter,
     Pieces,
     Shape,
     Tracing,
@@ -49,7 +47,8 @@ def _chunk(state: Tracing, input: Value, chunks: int, dim: int = 0) -> tuple[Val
     return tuple(made)
 
 
-def _narrow(state: Tracing, x: Value, dim: int, start: Any, stop: Any, step: int = 1) -> Value:
+def narrow(state: Tracing, x: Value, dim: int, start: Any, stop: Any, step: int = 1) -> Value:
+    """Appends a slice of one dimension."""
     operands = [bound for bound in (start, stop) if isinstance(bound, Integer)]
     first, last = (FROM_OPERAND if isinstance(b, Integer) else b for b in (start, stop))
     return state.emit("slice", x, *operands, dim=dim, start=first, stop=last, step=step)
@@ -60,14 +59,14 @@ def _split(state: Tracing, tensor: Value, split_size_or_sections: Any, dim: int 
         return Pieces(tensor, dim, split_size_or_sections)
     ends = [sum(split_size_or_sections[: n + 1]) for n in range(len(split_size_or_sections))]
     starts = [0, *ends[:-1]]
-    return tuple(_narrow(state, tensor, dim, *ends) for ends in zip(starts, ends, strict=True))
+    return tuple(narrow(state, tensor, dim, *ends) for ends in zip(starts, ends, strict=True))
 
 
 def _tensor_split(state: Tracing, input: Value, indices: Any, dim: int = 0) -> Any:
     if isinstance(indices, int):
         raise state.unsupported("tensor_split into sections")
     bounds = zip((0, *indices), (*indices, None), strict=True)
-    return tuple(_narrow(state, input, dim, *pair) for pair in bounds)
+    return tuple(narrow(state, input, dim, *pair) for pair in bounds)
 
 
 def _unbind(state: Tracing, input: Value, dim: int = 0) -> Pieces:
@@ -96,7 +95,8 @@ def _permute(state: Tracing, input: Value, *dims: Any) -> Value:
     return state.emit("permute", input, dims=entries(state, dims))
 
 
-def _transpose(state: Tracing, input: Value, dim0: int, dim1: int) -> Value:
+def transpose(state: Tracing, input: Value, dim0: int, dim1: int) -> Value:
+    """Appends a swap of two dimensions."""
     return state.emit("transpose", input, dims=[dim0, dim1])
 
 
@@ -106,7 +106,8 @@ def _squeeze(state: Tracing, input: Value, dim: Any = None) -> Value:
     return state.emit("squeeze", input, dims=[dim] if isinstance(dim, int) else list(dim))
 
 
-def _unsqueeze(state: Tracing, input: Value, dim: int) -> Value:
+def unsqueeze(state: Tracing, input: Value, dim: int) -> Value:
+    """Appends a new dimension of size one."""
     return state.emit("unsqueeze", input, dim=dim)
 
 
@@ -142,110 +143,6 @@ def _channel_shuffle(state: Tracing, input: Value, groups: int) -> Value:
     return state.emit("channel_shuffle", input, groups=groups)
 
 
-def _size(state: Tracing, input: Any, dim: int | None = None) -> Any:
-    if isinstance(input, Parameter):
-        shape = tuple(state.tensor(input.name).shape)
-        return shape if dim is None else shape[dim]
-    return Shape(input) if dim is None else state.size(input, dim)
-
-
-def _rank(state: Tracing, input: Any) -> Any:
-    if isinstance(input, Parameter):
-        return state.tensor(input.name).dim()
-    return state.emit_integer("rank", input)
-
-
-def _getattr(state: Tracing, input: Any, name: str) -> Any:
-    if name in ("dtype", "device"):
-        return Opaque(name)
-    if name == "shape" and isinstance(input, Value | Parameter):
-        return _size(state, input)
-    if name == "ndim" and isinstance(input, Value | Parameter):
-        return _rank(state, input)
-    if name in ("T", "mT") and isinstance(input, Value | Parameter):
-        x = state.constant(input) if isinstance(input, Parameter) else input
-        return _transpose(state, x, -2, -1) if name == "mT" else _transpose(state, x, 0, 1)
-    raise state.unsupported(f"the attribute {name!r}")
-
-
-def _getitem(state: Tracing, input: Any, index: Any) -> Any:
-    if isinstance(input, Parameter):
-        input = state.constant(input)
-    if isinstance(input, Shape):
-        return _part_of_shape(state, input, index)
-    if isinstance(input, list | tuple) and isinstance(index, int | slice):
-        return input[index]
-    if isinstance(input, Pieces) and type(index) is int and index >= 0:
-        if input.size is None:
-            return state.emit("select", input.of, dim=input.dim, index=index)
-        start = index * input.size
-        return _narrow(state, input.of, input.dim, start, start + input.size)
-    if isinstance(input, Value):
-        return _index(state, input, index)
-    raise state.unsupported(f"indexing {type(input).__name__}")
-
-
-def _part_of_shape(state: Tracing, shape: Shape, index: Any) -> Any:
-    at = shape.start
-    if type(index) is int and (at == 0 or index >= 0):
-        return state.size(shape.of, at + index)
-    if isinstance(index, slice) and index.step is None and at == 0:
-        start, stop = index.start or 0, index.stop
-        if stop is None:
-            return (
-                tuple(state.size(shape.of, d) for d in range(start, 0))
-                if start < 0
-                else Shape(shape.of, start)
-            )
-        if (start < 0) == (stop < 0):
-            return tuple(state.size(shape.of, d) for d in range(start, stop))
-    raise state.unsupported("a part of a shape whose length is not known")
-
-
-def _index(state: Tracing, x: Value, index: Any) -> Value:
-    """Appends the slices, picks and new dimensions of `x[index]`, one by one."""
-    items = list(index) if isinstance(index, tuple) else [index]
-    if (
-        items
-        and isinstance(items[-1], Value | Parameter)
-        and items[:-1] == [slice(None)] * (len(items) - 1)
-    ):
-        return _take(state, x, len(items) - 1, items[-1])
-    plain = (int, slice, type(None), type(Ellipsis))
-    if any(isinstance(i, bool) or not isinstance(i, plain) for i in items):
-        raise state.unsupported("indexing a tensor with this")
-    at = items.index(...) if ... in items else len(items)
-    dim = 0
-    for item in items[:at]:
-        x, kept = _index_one(state, x, item, dim)
-        dim += kept
-    dim = -1
-    for item in reversed(items[at + 1 :]):
-        x, kept = _index_one(state, x, item, dim)
-        dim -= kept
-    return x
-
-
-def _take(state: Tracing, x: Value, dim: int, index: Any) -> Value:
-    given = state.constant(index) if isinstance(index, Parameter) else index
-    return state.emit("take", x, given, dim=dim)
-
-
-def _index_one(state: Tracing, x: Value, item: Any, dim: int) -> tuple[Value, int]:
-    """Returns what one item of an index makes, and the dimensions that it leaves."""
-    if item is None:
-        return _unsqueeze(state, x, dim), 1
-    if isinstance(item, int):
-        return state.emit("select", x, dim=dim, index=item), 0
-    bounds = (item.start, item.stop, item.step)
-    if bounds == (None, None, None):
-        return x, 1
-    step = 1 if item.step is None else item.step
-    if not all(b is None or isinstance(b, int | Integer) for b in bounds) or step < 1:
-        raise state.unsupported("a slice with these bounds")
-    return _narrow(state, x, dim, item.start, item.stop, step), 1
-
-
 def _contiguous(state: Tracing, input: Value, memory_format: Any = None) -> Value:
     return state.emit(COPY, input, shares=True)
 
@@ -269,7 +166,6 @@ def _type_as(state: Tracing, input: Value, other: Value) -> Value:
     return input
 
 
-_ANYTHING = (object,)
 FUNCTIONS: list[Call] = [
     Call(_flatten, (torch.flatten, "flatten")),
     Call(_cat, (torch.cat, torch.concat, torch.concatenate)),
@@ -277,26 +173,21 @@ FUNCTIONS: list[Call] = [
     Call(_chunk, (torch.chunk, "chunk")),
     Call(_split, (torch.split, "split")),
     Call(_tensor_split, (torch.tensor_split, "tensor_split")),
-    Call(_take, (torch.index_select, "index_select")),
     Call(_unbind, (torch.unbind, "unbind")),
     Call(_reshape, (torch.reshape, "reshape", "view"), (Integer,)),
     Call(_expand, ("expand",), (Integer,)),
     Call(_repeat, ("repeat",), (Integer,)),
     Call(_repeat_interleave, (torch.repeat_interleave, "repeat_interleave")),
     Call(_permute, (torch.permute, "permute")),
-    Call(_transpose, (torch.transpose, torch.swapaxes, torch.swapdims, "transpose", "swapaxes")),
+    Call(transpose, (torch.transpose, torch.swapaxes, torch.swapdims, "transpose", "swapaxes")),
     Call(_squeeze, (torch.squeeze, "squeeze")),
-    Call(_unsqueeze, (torch.unsqueeze, "unsqueeze")),
+    Call(unsqueeze, (torch.unsqueeze, "unsqueeze")),
     Call(_flip, (torch.flip, "flip")),
     Call(_roll, (torch.roll, "roll")),
     Call(pad, (F.pad,), (Integer,)),
     Call(_pixel_shuffle, (F.pixel_shuffle, torch.pixel_shuffle)),
     Call(_pixel_unshuffle, (F.pixel_unshuffle, torch.pixel_unshuffle)),
     Call(_channel_shuffle, (F.channel_shuffle, torch.channel_shuffle)),
-    Call(_size, ("size",), (Parameter,)),
-    Call(_rank, ("dim", "ndimension"), (Parameter,)),
-    Call(_getattr, (getattr,), _ANYTHING),
-    Call(_getitem, (operator.getitem,), _ANYTHING),
     Call(_contiguous, ("contiguous",)),
     Call(_clone, ("clone", torch.clone)),
     Call(_same, ("float", "detach")),

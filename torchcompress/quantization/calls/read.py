@@ -10,6 +10,7 @@ from torchcompress.quantization.calls import (
     activations,
     arithmetic,
     attention,
+    indexing,
     layers,
     movement,
     mvit,
@@ -29,7 +30,13 @@ from torchcompress.quantization.tracing import (
 
 _CALLS: list[Call] = [
     *(layers.FUNCTIONS + activations.FUNCTIONS + pooling.FUNCTIONS + movement.FUNCTIONS),
-    *(arithmetic.FUNCTIONS + attention.FUNCTIONS + swin.FUNCTIONS + mvit.FUNCTIONS),
+    *(
+        indexing.FUNCTIONS
+        + arithmetic.FUNCTIONS
+        + attention.FUNCTIONS
+        + swin.FUNCTIONS
+        + mvit.FUNCTIONS
+    ),
 ]
 _FUNCTIONS: dict[Any, Call] = {t: c for c in _CALLS for t in (*c.targets, *c.inplace)}
 _MODULES: dict[type[nn.Module], Handler] = {
