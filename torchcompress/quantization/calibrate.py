@@ -1,6 +1,6 @@
 """Running the float program over calibration data, and what is learnt on the way."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,10 +21,8 @@ from torchcompress.core.inputs import (
 from torchcompress.core.progress import progress
 from torchcompress.quantization import interpreter
 from torchcompress.quantization.binding import bind_inputs
-from torchcompress.quantization.observers import RangeObserver
 from torchcompress.quantization.operations import LAYERS
 from torchcompress.quantization.program import Op, Program, result_values
-from torchcompress.quantization.ranges import moved_values
 from torchcompress.quantization.unchanged import unchanged
 from torchcompress.quantization.value_types import infer_types
 
@@ -248,71 +246,6 @@ def first_inputs(program: ProgramModule, batches: Batches) -> list[Tensor]:
 
     pass_batches(program, [(batches.first_index, batches.first)], batches, capture)
     return inputs[: len(program.program.inputs)]
-
-
-def observe_ranges(
-    program: ProgramModule,
-    batches: Batches,
-    classes: Mapping[str, str],
-    stored: Collection[str],
-    histogram: bool,
-) -> tuple[dict[str, RangeObserver], dict[str, tuple[float, float]]]:
-    """Runs the calibration data through a program.
-
-    Args:
-        program: The fused float program.
-        batches: The data.
-        classes: From a value to the class whose range it shares.
-        stored: The classes that will be uint8.
-        histogram: Make a second pass for histograms.
-
-    Returns:
-        An observer for each class in `stored`, and the smallest and largest finite number of each
-        single value that has any.
-
-    Raises:
-        CalibrationError: A value that is not finite (names layer and batch), or a layer that the
-            data never reached.
-    """
-    single = {value: RangeObserver() for value in classes}
-    names, ran, at = value_names(program.program), set[str](), [0]
-    finite = finite_values(program.program) | {v for v, name in classes.items() if name in stored}
-
-    def widen(op: Op | None, value: str, made: Any) -> None:
-        if not isinstance(made, Tensor) or made.numel() == 0 or made.dtype == torch.int64:
-            return
-        ran.add(value)
-        if not made.isfinite().all():
-            check_finite(made, names[value], at[0], infinite=value not in finite)
-            made = made[made.isfinite()]
-        if made.numel():
-            single[value].update(made)
-
-    pass_batches(program, batches.passing("calibrate"), batches, widen, at)
-    observers: dict[str, RangeObserver] = {}
-    for value, own in single.items():
-        if program.types[value] in ("size", "index"):
-            continue
-        if value not in ran:
-            raise CalibrationError(
-                "calibration never ran this layer",
-                where=names[value],
-                hint="let forward= call the model, on batches that are not empty",
-            )
-        if classes[value] not in stored:
-            continue
-        shared = observers.setdefault(classes[value], RangeObserver())
-        shared.low, shared.high = min(shared.low, own.low), max(shared.high, own.high)
-    if histogram:
-        repeats = moved_values(program.program)
-
-        def count(op: Op | None, value: str, made: Any) -> None:
-            if isinstance(made, Tensor) and value not in repeats and classes[value] in observers:
-                observers[classes[value]].count(made)
-
-        pass_batches(program, batches.passing("histograms"), batches, count)
-    extents = {value: (own.low, own.high) for value, own in single.items() if own.seen}
-    return observers, extents
 
 
 def pass_batches(

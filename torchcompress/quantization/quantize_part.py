@@ -14,7 +14,6 @@ from torchcompress.quantization.calibrate import (
     ProgramModule,
     check_trace,
     first_inputs,
-    observe_ranges,
 )
 from torchcompress.quantization.config import QuantizationConfig
 from torchcompress.quantization.fuse import fuse
@@ -25,6 +24,7 @@ from torchcompress.quantization.learned import LearnedWeight
 from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.model import Int8Model
+from torchcompress.quantization.observed_ranges import observe_ranges
 from torchcompress.quantization.observers import symmetric
 from torchcompress.quantization.operations import LAYERS
 from torchcompress.quantization.placement import slower_layers
