@@ -25,7 +25,7 @@ def check_model(model: nn.Module) -> nn.Module:
     model = unwrapped(model)
     refuse_prepared(model)
     for path, module in model.named_modules():
-        if isinstance(module, Int8Model) or type(module).__module__.startswith("torch.ao.nn."):
+        if isinstance(module, Int8Model) or _is_quantized_by_torch(module):
             raise UnsupportedError("the model is int8 already", where=path or type(model).__name__)
         if innermost(module) is not module:
             raise UnsupportedError(
@@ -52,6 +52,10 @@ def check_model(model: nn.Module) -> nn.Module:
                 "holds NaN or infinity", where=name, hint="restore the checkpoint"
             )
     return with_plain_weights(model)
+
+
+def _is_quantized_by_torch(module: nn.Module) -> bool:
+    return type(module).__module__.split(".")[:3] == ["torch", "ao", "nn"]
 
 
 def refuse_prepared(model: nn.Module) -> None:
