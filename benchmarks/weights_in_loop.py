@@ -72,6 +72,9 @@ WAYS: dict[str, Callable[[nn.Module, float, int], Callback]] = {
     "torchcompress at once": lambda net, sparsity, steps: MagnitudePruner(
         net, Target(sparsity=sparsity)
     ),
+    "torchcompress at once, ends too": lambda net, sparsity, steps: MagnitudePruner(
+        net, Target(sparsity=sparsity), keep_ends=False
+    ),
     "torchcompress along a cubic schedule": lambda net, sparsity, steps: MagnitudePruner(
         net, Target(sparsity=sparsity), scope="lamp", schedule=cubic(steps)
     ),
