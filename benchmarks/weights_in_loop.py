@@ -116,7 +116,10 @@ def measure(name: str, sparsity: float, seed: int, checkpoints: str, data: str |
 
 
 def table(rows: list[Row]) -> str:
-    lines = [f"| zeros | {' | '.join(f'{name}, %' for name in WAYS)} |", "|---" * 4 + "|"]
+    lines = [
+        f"| zeros | {' | '.join(f'{name}, %' for name in WAYS)} |",
+        "|---" * (len(WAYS) + 1) + "|",
+    ]
     for sparsity in SPARSITIES:
         cells = []
         for name in WAYS:
