@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -71,3 +73,12 @@ def test_dead_inputs_keep_their_weight() -> None:
 
 def test_no_inputs_at_all_give_the_prior() -> None:
     assert torch.allclose(fit_support(moments(0 * X), PRIOR, KEPT).weight, PRIOR * KEPT)
+
+
+def test_moments_that_are_rounding_errors_alone_come_to_an_end() -> None:
+    noise = torch.randn(2, 7, 7, dtype=torch.float64)
+    noise = (noise + noise.mT) * 1e-9
+    noise.diagonal(dim1=1, dim2=2).fill_(-1e-14)
+    found = fit_support(replace(moments(), xx=noise), PRIOR, KEPT)
+    assert found.weight.isfinite().all()
+    assert not found.weight[~KEPT].any()

@@ -42,12 +42,42 @@ def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
     return fixed
 
 
+def positive_factor(system: Tensor, step: Tensor) -> Tensor:
+    """Returns Cholesky factors of matrices that only rounding can have made indefinite.
+
+    Where a factor does not exist, the diagonal grows, by ten times as much each time. A matrix
+    that is rounding errors alone, as where inputs hardly vary about their means, gets what makes
+    any matrix positive (Gershgorin 1931).
+
+    Args:
+        system: (batch, n, n), symmetric.
+        step: What is added first, (batch,).
+
+    Raises:
+        CalibrationError: A matrix is not finite.
+    """
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if not failed.any():
+        return factor
+    if not system.isfinite().all():
+        raise CalibrationError("the sums of the inputs' products are not finite", where="gram")
+    system = system.clone()
+    for _ in range(_ATTEMPTS):
+        system.diagonal(dim1=1, dim2=2).add_((step * (failed > 0))[:, None])
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if not failed.any():
+            return factor
+        step = 10 * step
+    bound = 2 * system.abs().sum(2).amax(1)
+    bound = torch.where(bound > 0, bound, 1.0) * (failed > 0)
+    system.diagonal(dim1=1, dim2=2).add_(bound[:, None])
+    return torch.linalg.cholesky(system)
+
+
 def inverse(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """Returns the inverse of a damped Gram matrix, by its Cholesky factor.
 
-    Damping grows tenfold until the factor exists, which it does at once unless rounding has made a
-    singular matrix indefinite. Where inputs hardly vary, a matrix about their means is rounding
-    errors alone: it gets the damping that makes any matrix positive (Gershgorin 1931).
+    Damping grows tenfold until the factor exists, see `positive_factor`.
 
     Args:
         gram: (groups, columns, columns), float64; float32 where memory is short.
@@ -56,13 +86,7 @@ def inverse(gram: Tensor, damping: float = DAMPING) -> Tensor:
     Raises:
         CalibrationError: The matrix is not finite.
     """
-    for attempt in range(_ATTEMPTS):
-        factor, failed = torch.linalg.cholesky_ex(damped(gram, damping * 10**attempt))
-        if not failed.any():
-            return torch.cholesky_inverse(factor)
-    fixed = damped(gram, damping)
-    fixed.diagonal(dim1=1, dim2=2).add_(2 * gram.abs().sum(2).amax(1)[:, None])
-    return torch.cholesky_inverse(torch.linalg.cholesky(fixed))
+    return torch.cholesky_inverse(positive_factor(damped(gram, damping), 9 * pull(gram, damping)))
 
 
 def output_error(weight: Tensor, dense: Tensor, gram: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from torchcompress.reconstruction.gram import positive_factor
 from torchcompress.reconstruction.statistics import WIDEST_DOUBLE, Moments
 
 RIDGES = (1e-8, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the pull towards the weights as they are, to choose from."""
 WIDE_RIDGE = 1e-2
 """The strength for layers too wide to try several."""
-
-_MORE = 10
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,9 @@ def ridge_solution(moments: Moments, weight: Tensor, ridge: float, *, intercept:
     gap = about.xy[:, live] - xx @ prior
     energy = xx.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
     pull = torch.where(energy > 0, ridge * energy, 1.0)
-    while True:
-        damped = xx.clone()
-        damped.diagonal(dim1=1, dim2=2).add_(pull)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed.any():
-            break
-        pull = _MORE * pull  # Rounding has made a singular matrix indefinite.
+    damped = xx.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(pull)
+    factor = positive_factor(damped, 9 * pull[:, 0])
     solved[:, :, live] = (prior + torch.cholesky_solve(gap, factor)).mT
     return Affine(solved, moments.constant(solved) if intercept else None)
 

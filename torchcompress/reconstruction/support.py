@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchcompress.reconstruction.gram import DAMPING, damped, pull
+from torchcompress.reconstruction.gram import DAMPING, damped, positive_factor, pull
 from torchcompress.reconstruction.statistics import Moments
 
 CHUNK = 1 << 24
@@ -50,25 +50,13 @@ def fit_support(moments: Moments, prior: Tensor, kept: Tensor, *, damping: float
         inside = real[:, :, None] & real[:, None, :]
         system = gram[group][columns[:, :, None], columns[:, None, :]] * inside
         system.diagonal(dim1=1, dim2=2).add_(~real)
-        factor = _factor(system)
+        factor = positive_factor(system, 1e-6 * system.diagonal(dim1=1, dim2=2).abs().mean(1))
         wanted = right[group][rows].gather(1, columns) * real
         solved = torch.cholesky_solve(wanted[:, :, None], factor)[:, :, 0] * real
         spread = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2)
         weight[group] = _put(weight[group], rows, columns, solved)
         saliency[group] = _put(saliency[group], rows, columns, solved.square() / spread)
     return Fit(weight, saliency)
-
-
-def _factor(system: Tensor) -> Tensor:
-    """Returns Cholesky factors, with more damping where rounding has made a system indefinite."""
-    factor, failed = torch.linalg.cholesky_ex(system)
-    extra = system.diagonal(dim1=1, dim2=2).mean(1)[:, None]
-    scale = 1e-6
-    while failed.any():
-        system.diagonal(dim1=1, dim2=2).add_(scale * extra * (failed > 0)[:, None])
-        factor, failed = torch.linalg.cholesky_ex(system)
-        scale *= 10
-    return factor
 
 
 def _supports(kept: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
