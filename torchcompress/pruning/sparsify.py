@@ -50,7 +50,7 @@ def sparsify(
     In a few passes, each over all layers in the order of the run, the weights go whose removal
     costs the model's outputs least, and those that stay are solved anew: least squares with a
     constant maps the inputs that a layer gets by then to the outputs that it had in the dense
-    model. What a removal costs is the optimal brain surgeon's (Hassibi and Stork 1992), times how
+    model. What a removal costs is the optimal brain surgeon's (Hassibi and Stork 1993), times how
     far the layer's output moves the model's (Gauss-Newton); so one threshold gives every layer its
     own sparsity. Statistics of batch norms are estimated anew where that brings the model's
     outputs closer to the dense ones.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from torchcompress.reconstruction.gram import positive_factor
+from torchcompress.reconstruction.gram import damped, positive_factor, pull
 from torchcompress.reconstruction.statistics import WIDEST_DOUBLE, Moments
 
 RIDGES = (1e-8, 1e-3, 1e-2, 1e-1, 1.0)
@@ -44,11 +44,7 @@ def ridge_solution(moments: Moments, weight: Tensor, ridge: float, *, intercept:
     live = (about.xx.diagonal(dim1=1, dim2=2) > 0).any(0).nonzero()[:, 0]
     xx, prior = about.xx[:, live][:, :, live], solved[:, :, live].mT
     gap = about.xy[:, live] - xx @ prior
-    energy = xx.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
-    pull = torch.where(energy > 0, ridge * energy, 1.0)
-    damped = xx.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(pull)
-    factor = positive_factor(damped, 9 * pull[:, 0])
+    factor = positive_factor(damped(xx, ridge), 9 * pull(xx, ridge))
     solved[:, :, live] = (prior + torch.cholesky_solve(gap, factor)).mT
     return Affine(solved, moments.constant(solved) if intercept else None)
 

@@ -59,11 +59,11 @@ def removal_costs(moments: Moments, weight: Tensor, *, damping: float = DAMPING)
     """
     inverted = inverse(moments.xx, damping)
     if weight.numel() * weight.shape[2] ** 2 > SMALL:
-        return 2 * saliency(weight.to(inverted.dtype), inverted)
+        return saliency(weight.to(inverted.dtype), inverted)
     step, cost = removal_order(weight.to(inverted.dtype), inverted)
     order = step.argsort(2)
     rising = cost.gather(2, order).cummax(2).values
-    return 2 * torch.zeros_like(rising).scatter_(2, order, rising)
+    return torch.zeros_like(rising).scatter_(2, order, rising)
 
 
 def choose_in_tiles(
@@ -80,14 +80,14 @@ def choose_in_tiles(
     """
     inverted = inverse(moments.xx, damping)
     ideal = _ideal(moments, prior, inverted, damping) * kept
-    return kept & (prune(ideal, moments.xx, kept, tiles=tiles, inverted=inverted) != 0)
+    return kept & (prune(ideal, inverted, kept, tiles=tiles) != 0)
 
 
 def _fit_by_sweep(moments: Moments, prior: Tensor, kept: Tensor, damping: float) -> Fit:
     inverted = inverse(moments.xx, damping)
     ideal = _ideal(moments, prior, inverted, damping)
-    weight = prune(ideal, moments.xx, kept, inverted=inverted)
-    return Fit(weight, 2 * saliency(weight, inverted))
+    weight = prune(ideal, inverted, kept)
+    return Fit(weight, saliency(weight, inverted))
 
 
 def _ideal(moments: Moments, prior: Tensor, inverted: Tensor, damping: float) -> Tensor:

@@ -14,9 +14,9 @@ from torchcompress.pruning.optimizer_state import check_train
 from torchcompress.pruning.weights.choice import Masks
 from torchcompress.pruning.weights.plan import SparsityPlan
 from torchcompress.pruning.weights.state import check_state
-from torchcompress.pruning.weights.step_hooks import StepHooks
 from torchcompress.pruning.weights.zeros import Zeros
 from torchcompress.training.callback import Callback, Run, companion
+from torchcompress.training.step_hooks import StepHooks
 
 
 def held_zeros(model: nn.Module) -> Masks:

@@ -28,11 +28,11 @@ from torchcompress.pruning.weights.pattern import Pattern
 from torchcompress.pruning.weights.plan import SparsityPlan, sparsity_table
 from torchcompress.pruning.weights.selection import Selection, prunable_weights
 from torchcompress.pruning.weights.state import check_state
-from torchcompress.pruning.weights.step_hooks import StepHooks
 from torchcompress.pruning.weights.zeros import Zeros
 from torchcompress.training.callback import Callback, Run
 from torchcompress.training.ema import EMA
 from torchcompress.training.precision import at_least_float32
+from torchcompress.training.step_hooks import StepHooks
 
 
 class MagnitudePruner(Callback):

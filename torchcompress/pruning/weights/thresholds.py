@@ -18,7 +18,7 @@ _WHERE = "target"
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """Chooses the units whose magnitude is below a threshold, the plain textbook form.
+    """Chooses the units whose magnitude is below a threshold (Han et al., 2015).
 
     On the way there the threshold rises: after a fraction of the way it is that fraction of it.
 

@@ -52,6 +52,9 @@ class Ranges(nn.Module):
 class MovingRanges(Ranges):
     """One range for each class of values, the moving average of the extremes of each batch.
 
+    Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference".
+
     What a batch shows moves the ranges at the next training forward, so that all of one forward
     uses the same grids, and they are those of the model if training ends there.
 

@@ -4,19 +4,20 @@ from typing import Any, Self
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from torchcompress.core.errors import CompressError
 from torchcompress.core.modules import unwrapped
 from torchcompress.quantization.qat.prepared import FakeQuantizers, quantizers_in
 from torchcompress.training.callback import Callback, Run, companion
 from torchcompress.training.config import check_number
+from torchcompress.training.step_hooks import StepHooks
 
 
 def freeze_norms(model: nn.Module, frozen: bool = True) -> None:
     """Lets the batch norms of a prepared model use their running statistics in train mode too.
 
-    They are then folded into the weights, as in the int8 model; gamma and beta go on training.
+    They are then folded into the weights, as in the int8 model; gamma and beta go on training
+    (Krishnamoorthi 2018, "Quantizing Deep Convolutional Networks for Efficient Inference").
 
     Args:
         model: A model that `prepare_qat` made.
@@ -69,7 +70,7 @@ class FreezeSchedule(Callback):
         self.norms = norms
         self.ranges = ranges
         self._taken = 0
-        self._handle: RemovableHandle | None = None
+        self._hooks = StepHooks()
         quantizers_in(self.model)
         if steps is not None:
             check_number("steps", steps, above=0)
@@ -85,17 +86,15 @@ class FreezeSchedule(Callback):
         Raises:
             CompressError: It is attached already, or was not told the number of steps.
         """
-        if self._handle is not None:
+        if self._hooks.optimizers:
             raise CompressError("it is attached already", where="attach", hint="close it first")
         self._freeze_before(self._taken)
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._hooks.begin([optimizer], after=self._after_step)
         return self
 
     def close(self) -> None:
         """Leaves the training; what is frozen stays so."""
-        if self._handle is not None:
-            self._handle.remove()
-        self._handle = None
+        self._hooks.end()
 
     def on_fit_start(self, run: Run) -> None:
         """Learns how long the training is."""

@@ -1,10 +1,12 @@
 import copy
 
 import torch
-from training_loop import net, same_tensors, sgd, train
+from training_loop import X, net, same_tensors, sgd, train
 
 from torchcompress import Target
 from torchcompress.pruning import Cubic, HoldZeros, MagnitudePruner
+from torchcompress.quantization.qat import FreezeSchedule, prepare_qat
+from torchcompress.quantization.qat.prepared import quantizers_in
 
 
 def test_a_training_copied_as_a_whole_goes_on_alike_and_apart() -> None:
@@ -39,3 +41,16 @@ def test_a_copy_that_is_closed_leaves_the_original_attached() -> None:
     train(model, [optimizer], 1)
     assert bool((model.get_parameter("3.weight")[held] != 0).any())
     assert torch.equal(zeros["3.weight"], held)
+
+
+def test_a_freeze_schedule_copied_with_its_training_counts_in_the_copy() -> None:
+    model = prepare_qat(net(), X)
+    optimizer = sgd(model)
+    schedule = FreezeSchedule(model, steps=10).attach(optimizer)
+    train(model, [optimizer], 2)
+    twin, twin_optimizer, twin_schedule = copy.deepcopy((model, optimizer, schedule))
+    train(twin, [twin_optimizer], 3, first=2)
+    taken = [each.state_dict()["taken"] for each in (schedule, twin_schedule)]
+    assert taken == [2, 5]
+    frozen = [quantizers_in(each)[0].norms_frozen for each in (model, twin)]
+    assert frozen == [False, True]
