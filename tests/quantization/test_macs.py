@@ -71,9 +71,10 @@ def test_samples_of_a_batch() -> None:
         (images, images),
         [images, torch.zeros(4)],
         {"x": images},
+        (torch.tensor(1.5), images),
         ([images[0]] * 4,),
         ([images[0]] * 4, [{}] * 4),
     ):
         assert samples_in(batch) == 4
-    for batch in ((), torch.tensor(1.0), (torch.zeros(0, 3),), object()):
+    for batch in ((), torch.tensor(1.0), (torch.zeros(0, 3),), (torch.tensor(1.0),), object()):
         assert samples_in(batch) == 1

@@ -60,6 +60,8 @@ def _macs(packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: A
 def samples_in(batch: Any) -> int:
     """Returns how many samples a batch holds: the length of its first tensor or list of images.
 
+    Tensors without a dimension are passed over.
+
     Args:
         batch: A model's inputs, for a detector a tuple that holds a list of images; or a loader's
             batch, inputs first.
@@ -73,8 +75,9 @@ def _samples(inputs: Any) -> int:
         return len(inputs) if inputs.dim() else 1
     if isinstance(inputs, Mapping):
         inputs = tuple(inputs.values())
-    if isinstance(inputs, tuple) and inputs:
-        return _samples(inputs[0])
+    if isinstance(inputs, tuple):
+        inputs = tuple(x for x in inputs if not isinstance(x, Tensor) or x.dim())
+        return _samples(inputs[0]) if inputs else 1
     if isinstance(inputs, Sequence) and inputs:
         return len(inputs) if isinstance(inputs[0], Tensor) and inputs[0].dim() < 4 else 1
     return 1

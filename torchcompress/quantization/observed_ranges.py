@@ -1,4 +1,4 @@
-"""The ranges of a program's values on calibration data."""
+"""The ranges of a program's values on calibration data, and the grids over them."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -15,30 +15,37 @@ from torchcompress.quantization.calibrate import (
     pass_batches,
     value_names,
 )
-from torchcompress.quantization.observers import RangeObserver
-from torchcompress.quantization.program import Op
+from torchcompress.quantization.observers import RangeObserver, symmetric
+from torchcompress.quantization.program import Op, QParams
 from torchcompress.quantization.ranges import moved_values
 
+Extents = dict[str, tuple[float, float]]
+"""Smallest and largest value seen, by value."""
 
-def observe_ranges(
+
+def observe_grids(
     program: ProgramModule,
     batches: Batches,
     classes: Mapping[str, str],
     stored: Collection[str],
+    *,
     histogram: bool,
-) -> tuple[dict[str, RangeObserver], dict[str, tuple[float, float]]]:
-    """Runs the calibration data through a program.
+    zero_centered: bool,
+) -> tuple[dict[str, QParams], Extents]:
+    """Runs all of the calibration data through a program and chooses grids.
 
     Args:
         program: The fused float program.
         batches: The data.
         classes: From a value to the class whose range it shares.
-        stored: The classes that will be uint8.
-        histogram: Make a second pass for histograms.
+        stored: The classes to choose grids for.
+        histogram: Make a second pass for histograms, and clip outliers where that lowers the
+            squared error.
+        zero_centered: Give every grid zero point 128.
 
     Returns:
-        An observer for each class in `stored`, and the smallest and largest finite number of each
-        single value that has any.
+        The grids of the values of these classes, and the smallest and largest finite number of
+        each single value that has any.
 
     Raises:
         CalibrationError: A value that is not finite (names layer and batch), or a layer that the
@@ -81,5 +88,8 @@ def observe_ranges(
                 observers[classes[value]].count(made)
 
         pass_batches(program, batches.passing("histograms"), batches, count)
-    extents = {value: (own.low, own.high) for value, own in single.items() if own.seen}
-    return observers, extents
+    made = {name: observer.grid() for name, observer in observers.items()}
+    if zero_centered:
+        made = {name: symmetric(grid) for name, grid in made.items()}
+    grids = {value: made[name] for value, name in classes.items() if name in made}
+    return grids, {value: (own.low, own.high) for value, own in single.items() if own.seen}

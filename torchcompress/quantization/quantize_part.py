@@ -24,8 +24,7 @@ from torchcompress.quantization.learned import LearnedWeight
 from torchcompress.quantization.lower import int8_ops, lower, uint8_classes
 from torchcompress.quantization.macs import op_macs
 from torchcompress.quantization.model import Int8Model
-from torchcompress.quantization.observed_ranges import observe_ranges
-from torchcompress.quantization.observers import symmetric
+from torchcompress.quantization.observed_ranges import Extents, observe_grids
 from torchcompress.quantization.operations import LAYERS
 from torchcompress.quantization.placement import slower_layers
 from torchcompress.quantization.plan_part import PlanPart, int8_tensors
@@ -61,7 +60,7 @@ class Draft:
     int8: frozenset[str]
     grids: dict[str, QParams]
     reasons: dict[str, str]
-    extents: dict[str, tuple[float, float]]
+    extents: Extents
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     integers: dict[str, Tensor] = field(default_factory=dict, repr=False)
     slower: dict[str, str] = field(default_factory=dict)
@@ -148,11 +147,14 @@ def draft_part(
     module = ProgramModule(fused, folded_tensors(sources, state))
     check_trace(module, want, batches, where)
     stored = uint8_classes(fused, classes, int8)
-    observers, extents = observe_ranges(module, batches, classes, stored, config.ranges == "mse")
-    by_class = {name: observers[name].grid() for name in stored}
-    if config.symmetric:
-        by_class = {name: symmetric(grid) for name, grid in by_class.items()}
-    grids = {value: by_class[name] for value, name in classes.items() if name in stored}
+    grids, extents = observe_grids(
+        module,
+        batches,
+        classes,
+        stored,
+        histogram=config.ranges == "mse",
+        zero_centered=config.symmetric,
+    )
     warn_uneven_branches(fused, extents, grids)
     once = fused.without_inputs()
     reasons = {

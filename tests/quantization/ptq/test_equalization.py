@@ -8,11 +8,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torchcompress.quantization.calibrate import Batches
 from torchcompress.quantization.ptq.channel_groups import channel_groups
 from torchcompress.quantization.ptq.equalization import equalize
-from torchcompress.quantization.ptq.samples import output_noise
+from torchcompress.quantization.ptq.samples import Samples, output_noise
+from torchcompress.quantization.quantize_part import Draft
 
 Prepare = Callable[..., Any]
+
+
+def equalized(
+    draft: Draft,
+    samples: Samples,
+    data: list[Tensor],
+    *,
+    strength: float = 0.5,
+    norms: bool = False,
+    histogram: bool = False,
+) -> Draft:
+    batches = Batches(data, None, torch.device("cpu"))
+    return equalize(
+        draft, samples, batches=batches, strength=strength, norms=norms, histogram=histogram
+    )
 
 
 class Residual(nn.Module):
@@ -71,8 +88,9 @@ def test_the_float_network_stays_and_the_int8_one_gets_closer(
     make: Callable[[], nn.Module], shape: tuple[int, ...], norms: bool, prepare: Prepare
 ) -> None:
     model, x = make(), torch.randn(shape)
-    draft, samples = prepare(model, list(x.split(16)))
-    made = equalize(draft, samples, strength=0.5, norms=norms, histogram=False)
+    data = list(x.split(16))
+    draft, samples = prepare(model, data)
+    made = equalized(draft, samples, data, norms=norms)
     assert made.adjustments
     module = made.float_module()
     torch.testing.assert_close(module(x), model(x), atol=1e-4, rtol=1e-4)
@@ -86,13 +104,34 @@ def test_full_strength_makes_channels_equally_large(prepare: Prepare) -> None:
     state["0.bias"].zero_()
     data = [torch.randn(16, 3, 4, 4) for _ in range(4)]
     draft, samples = prepare(model, data)
-    made = equalize(draft, samples, strength=1.0, norms=False, histogram=False)
+    made = equalized(draft, samples, data, strength=1.0)
     tensors = made.float_module().tensors
     fit = torch.cat([call[0] for call in samples.fit])
     y = torch.relu(F.conv2d(fit, tensors["0.weight"], tensors["0.bias"]))
     peaks = y.amax((0, 2, 3))
     assert peaks[3] == 0
     torch.testing.assert_close(peaks[:3], peaks[:1].expand(3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("histogram", [False, True])
+def test_new_ranges_hold_all_of_the_data_however_few_samples_were_kept(
+    histogram: bool, prepare: Prepare
+) -> None:
+    """Few samples are small, the rest are large; what no factor moves keeps its grid."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    model.state_dict()["0.weight"].mul_(torch.logspace(-2, 1, 8).view(-1, 1, 1, 1))
+    data = [scale * torch.randn(8, 3, 6, 6) for scale in (1, 1, 10, 10)]
+    draft, _ = prepare(model, data)
+    batches = Batches(data[:2], None, torch.device("cpu"))
+    few = Samples.of(draft.float_module(), batches, 2**20)
+    made = equalized(draft, few, data, histogram=histogram)
+    (_, value), inner = made.program.inputs[0], made.program.ops[0].output
+    assert made.grids[value] == draft.grids[value]
+    tensors = made.float_module().tensors
+    peak = F.conv2d(torch.cat(data), tensors["0.weight"], tensors["0.bias"]).relu().max().item()
+    assert made.extents[inner][1] == pytest.approx(peak, rel=1e-5)
+    covered = 255 * made.grids[inner].scale
+    assert covered > 0.5 * peak if histogram else covered == pytest.approx(peak, rel=1e-5)
 
 
 class Blocked(nn.Module):
@@ -109,9 +148,10 @@ class Blocked(nn.Module):
 
 
 def test_what_no_factor_may_pass(prepare: Prepare) -> None:
-    draft, samples = prepare(Blocked(), [torch.randn(4, 4, 5, 5) for _ in range(4)])
+    data = [torch.randn(4, 4, 5, 5) for _ in range(4)]
+    draft, samples = prepare(Blocked(), data)
     assert channel_groups(draft.program, draft.sources) == []
-    assert equalize(draft, samples, strength=0.5, norms=False, histogram=False) is draft
+    assert equalized(draft, samples, data) is draft
 
 
 def test_a_flatten_of_more_than_a_pixel_is_no_group(prepare: Prepare) -> None:

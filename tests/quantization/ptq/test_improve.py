@@ -9,6 +9,8 @@ from torch import nn
 
 from torchcompress.core.plan import plan_from_json, plan_to_json
 from torchcompress.quantization import QuantizationConfig, QuantizationPlan, quantize
+from torchcompress.quantization.config import RangeMethod
+from torchcompress.quantization.ptq import improve
 from torchcompress.quantization.quantize import plan_quantization
 from torchcompress.quantization.sqnr import sqnr
 
@@ -72,6 +74,27 @@ def test_one_seed_gives_one_model() -> None:
 def test_from_a_few_samples_nothing_is_learnt() -> None:
     plan = plan_quantization(small(), [torch.randn(3, 3, 8, 8)], QuantizationConfig())
     assert plan.parts[""].trials == ()
+
+
+@pytest.mark.parametrize("ranges", ["minmax", "mse"])
+def test_large_late_batches_count_where_there_is_room_for_few(
+    ranges: RangeMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last eight batches are ten times as large as those that fill the room."""
+    monkeypatch.setattr(improve, "_MOST_BYTES", 8 * 8 * 3 * 144 * 4 - 1)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3)).eval()
+    model.state_dict()["0.weight"].mul_(torch.logspace(-2, 1, 16).view(-1, 1, 1, 1))
+    model.state_dict()["0.bias"].zero_()
+    data = [scale * torch.randn(8, 3, 12, 12) for scale in [1] * 8 + [10] * 8]
+    plain = QuantizationConfig.preset("fast")
+    config = replace(plain, ranges=ranges, equalization=True)
+    made, fast = quantize(model, data, config), quantize(model, data, plain)
+    with torch.no_grad():
+        want = model(data[-1])
+        better, worse = sqnr(want, made(data[-1])), sqnr(want, fast(data[-1]))
+    assert better is not None
+    assert worse is not None
+    assert better > worse + 1
 
 
 class Concat(nn.Module):

@@ -47,7 +47,50 @@ def test_no_more_is_kept_than_there_is_room_for(prepare: Prepare) -> None:
     draft, _ = prepare(nn.Conv2d(3, 2, 1), data)
     batches = Batches(data, None, torch.device("cpu"))
     few = Samples.of(draft.float_module(), batches, 4 * data[0].nbytes)
-    assert few.count == 2 * 5
+    assert few.count == 2 * 4
+
+
+class Sum(nn.Module):
+    """Two inputs of several sizes, and a factor without a dimension before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, factor: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return self.conv(x * factor) + self.conv(y)
+
+
+def test_calls_of_several_inputs_are_kept_whole_wherever_the_room_ends(prepare: Prepare) -> None:
+    numbers = [float(n) for n in range(1, 9)]
+    shapes = ((), (2, 3, 4, 4), (2, 3, 1, 1))
+    data = [(tuple(torch.full(shape, n) for shape in shapes),) for n in numbers]
+    draft, samples = prepare(Sum(), data)
+    assert samples.count == 16
+    batches, size = Batches(data, None, torch.device("cpu")), 4 + 2 * 3 * 17 * 4
+    for most in range(size, 4 * size, 3):
+        few = Samples.of(draft.float_module(), batches, most)
+        for factor, x, y in few.fit + few.held:
+            assert (x == factor).all()
+            assert (y == factor).all()
+        assert size * few.count // 2 - size < most <= size * few.count // 2
+
+
+@pytest.mark.parametrize("forms", [1, 2, 3, 4, 5, 8])
+def test_kept_calls_are_spread_over_the_data_and_over_forms_in_turn(
+    forms: int, prepare: Prepare
+) -> None:
+    """Calls are numbered; calls of several forms alternate, as a head does on several maps."""
+    data = [torch.full((1, 3, 4, 4), float(n)) for n in range(240)]
+    draft, _ = prepare(nn.Conv2d(3, 2, 1), data[:4])
+    batches = Batches(data, None, torch.device("cpu"))
+    few = Samples.of(draft.float_module(), batches, 40 * data[0].nbytes)
+    numbers = sorted(int(x[0].max().item()) for x in few.fit + few.held)
+    assert len(numbers) == 40
+    gaps = [b - a for a, b in zip([-1, *numbers], [*numbers, 240], strict=True)]
+    assert max(gaps) <= 2 * 240 / 40
+    for form in range(forms):
+        assert sum(n % forms == form for n in numbers) >= 40 // forms // 2
 
 
 def test_the_error_is_relative_to_each_output(prepare: Prepare) -> None:

@@ -1,22 +1,32 @@
 """Cross-layer equalization and SmoothQuant: channels of similar size share a range better."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from torchcompress.quantization import interpreter
 from torchcompress.quantization.adjustments import Adjustment, adjusted
-from torchcompress.quantization.ptq.calibration import channel_peaks, observed_grids
+from torchcompress.quantization.calibrate import Batches, ProgramModule
+from torchcompress.quantization.observed_ranges import observe_grids
 from torchcompress.quantization.ptq.channel_groups import ChannelGroup, channel_groups
-from torchcompress.quantization.ptq.samples import Samples
+from torchcompress.quantization.ptq.samples import Inputs, Samples
 from torchcompress.quantization.quantize_part import Draft
+from torchcompress.quantization.ranges import range_classes
 from torchcompress.quantization.sources import Source
 
 _LARGEST = 1e3
 
 
 def equalize(
-    draft: Draft, samples: Samples, *, strength: float, norms: bool, histogram: bool
+    draft: Draft,
+    samples: Samples,
+    *,
+    batches: Batches,
+    strength: float,
+    norms: bool,
+    histogram: bool,
 ) -> Draft:
     """Moves factors between layers so that the channels of an activation differ less in size.
 
@@ -28,7 +38,8 @@ def equalize(
 
     Args:
         draft: With its layers as folded.
-        samples: Calibration data.
+        samples: Calibration data that the factors are chosen on.
+        batches: All of it: the values that factors move get new ranges.
         strength: 0 leaves activations as they are; 1 makes all channels equally large.
         norms: Act on what layer norms write, else on what layers write.
         histogram: How the new ranges are chosen.
@@ -50,8 +61,38 @@ def equalize(
             factors = _factors(draft, group, torch.stack(own).amax(0).double(), strength)
             _move(adjustments, group, factors)
     changed = replace(draft, adjustments=adjustments)
-    grids, extents = observed_grids(changed, samples.fit + samples.held, histogram)
+    classes = range_classes(draft.program)
+    grids, extents = observe_grids(
+        changed.float_module(),
+        batches,
+        classes,
+        {classes[value] for value in last},
+        histogram=histogram,
+        zero_centered=draft.symmetric,
+    )
     return replace(changed, grids={**draft.grids, **grids}, extents={**draft.extents, **extents})
+
+
+def channel_peaks(
+    module: ProgramModule, calls: Sequence[Inputs], last: Mapping[str, bool]
+) -> dict[str, Tensor]:
+    """Returns the largest magnitude of each channel, by value.
+
+    Args:
+        module: The float program.
+        calls: Its inputs.
+        last: For each value of interest, whether channels stand in the last dimension.
+    """
+    peaks: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for inputs in calls:
+            for _, value, made in interpreter.steps(
+                module.program, module.tensors, inputs, types=module.types
+            ):
+                if value in last:
+                    own = made.abs().movedim(-1 if last[value] else 1, 0).flatten(1).amax(1)
+                    peaks[value] = torch.maximum(peaks[value], own) if value in peaks else own
+    return peaks
 
 
 def _factors(draft: Draft, group: ChannelGroup, peaks: Tensor, strength: float) -> Tensor:

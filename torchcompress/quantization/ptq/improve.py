@@ -47,7 +47,9 @@ def improve(
     if samples.count < _FEWEST:
         return draft, ()
     judge = _Judge(draft, samples)
-    scaled = partial(equalize, strength=_STRENGTH, histogram=config.ranges == "mse")
+    scaled = partial(
+        equalize, batches=batches, strength=_STRENGTH, histogram=config.ranges == "mse"
+    )
     if config.equalization:
         judge.tries("cross-layer equalization", partial(scaled, norms=False))
     if config.smoothing:

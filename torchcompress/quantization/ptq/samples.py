@@ -11,10 +11,12 @@ from torchcompress.quantization import interpreter
 from torchcompress.quantization.calibrate import Batches, ProgramModule, is_close, pass_batches
 from torchcompress.quantization.emit import emit
 from torchcompress.quantization.int8.selftest import native_works
+from torchcompress.quantization.macs import samples_in
 from torchcompress.quantization.program import Op
 from torchcompress.quantization.quantize_part import Draft
 from torchcompress.quantization.value_types import infer_types
 
+_GOLDEN = 5**0.5 / 2 - 0.5
 _HELD_OUT = 4
 """One call in so many judges, the others are learnt from."""
 
@@ -39,31 +41,23 @@ class Samples:
 
     @property
     def count(self) -> int:
-        """Samples in all, by the first dimension of the first input."""
+        """Samples in all."""
         calls = self.fit if self.fit is self.held else self.fit + self.held
-        return sum(len(inputs[0]) for inputs in calls)
+        return sum(samples_in(tuple(inputs)) for inputs in calls)
 
     @classmethod
     def of(cls, module: ProgramModule, batches: Batches, most: int) -> Self:
-        """Runs the calibration data up to a program and keeps what reaches it.
+        """Runs the calibration data through a program and keeps what reaches it.
 
         Args:
             module: The float program.
             batches: The data.
-            most: Bytes to keep; further calls are left out.
+            most: Bytes to keep, which one call may exceed. Of more data, calls are kept that are
+                spread evenly over it.
         """
-        calls: list[Inputs] = []
-        arity, kept = len(module.program.inputs), 0
-
-        def capture(op: Op | None, value: str, made: Any) -> None:
-            nonlocal kept
-            if op is None and kept <= most:
-                if not calls or len(calls[-1]) == arity:
-                    calls.append([])
-                calls[-1].append(made.clone())
-                kept += made.nbytes
-
-        pass_batches(module, batches.passing("samples"), batches, capture)
+        kept = _Kept([value for _, value in module.program.inputs], most)
+        pass_batches(module, batches.passing("samples"), batches, kept.see)
+        calls = list(kept.calls.values())
         if len(calls) == 1:
             calls = _split(module, calls[0])
         held = calls[::_HELD_OUT] if len(calls) > 1 else calls
@@ -73,6 +67,54 @@ class Samples:
                 [flat(_run(module, inputs)) for inputs in some] for some in (fit, held)
             )
         return cls(fit, held, fit_wanted, wanted)
+
+
+class _Kept:
+    """The calls of a program, as many as there is room for.
+
+    The multiples of the golden ratio, modulo 1, are spread evenly however many there are. Calls
+    whose multiple is small stay: so many of each stretch of the data, at no fixed distance, which
+    calls of several forms in turn could be in step with.
+
+    Args:
+        inputs: Of the program.
+        most: Bytes to keep; the last call that stays may exceed them.
+    """
+
+    def __init__(self, inputs: list[str], most: int) -> None:
+        self.inputs, self.most = inputs, most
+        self.calls: dict[int, Inputs] = {}
+        self.bytes = 0
+        self.seen = 0
+        self.bound = 1.0
+
+    def see(self, op: Op | None, value: str, made: Any) -> None:
+        """Looks at a value; the inputs of a call come first, in order."""
+        if op is not None:
+            return
+        if value == self.inputs[0]:
+            self.seen += 1
+            if _place(self.seen) < self.bound:
+                self.calls[self.seen] = []
+        if self.seen in self.calls:
+            self.calls[self.seen].append(made.clone())
+            self.bytes += made.nbytes
+            if value == self.inputs[-1]:
+                self._drop()
+
+    def _drop(self) -> None:
+        while self.bytes >= self.most:
+            worst = max(self.calls, key=_place)
+            size = sum(x.nbytes for x in self.calls[worst])
+            if self.bytes - size < self.most:
+                return
+            del self.calls[worst]
+            self.bytes -= size
+            self.bound = _place(worst)
+
+
+def _place(number: int) -> float:
+    return number * _GOLDEN % 1
 
 
 def _split(module: ProgramModule, inputs: Inputs) -> list[Inputs]:
